@@ -1,0 +1,112 @@
+/* Layout of the two files that the node plugin and the guard share for one share of one device.
+ *
+ * limits  written by the node plugin alone, mounted read-only at /run/hami/<share>/limits.  One page.  It is complete before the
+ *         first process of the share starts; later changes are made in place: the writer makes `sequence` odd, changes fields,
+ *         updates `checksum`, makes `sequence` even again.  A reader retries while `sequence` is odd or has changed.
+ * usage   created zero-filled by the node plugin, mounted read-write at /run/hami/<share>/usage.  Its content belongs to the
+ *         processes of the share, hence to the tenant: the node plugin reads it with pread and believes nothing in it.
+ *
+ * Integers are little-endian.  Offsets are part of the contract: a change of any of them is a change of HAMI_ABI_VERSION.
+ * hami_abi.json and hami_dra/_gen/abi.py are generated from the field lists below (hack/generate).
+ */
+#ifndef HAMI_ABI_H
+#define HAMI_ABI_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define HAMI_ABI_VERSION 1u
+#define HAMI_LIMITS_MAGIC "HAMILIM1"
+#define HAMI_USAGE_MAGIC "HAMIUSE1"
+#define HAMI_LIMITS_SIZE 4096u
+#define HAMI_USAGE_HEADER_SIZE 4096u
+#define HAMI_USAGE_SLOTS 1024u
+#define HAMI_USAGE_SLOT_SIZE 128u
+#define HAMI_USAGE_SIZE (HAMI_USAGE_HEADER_SIZE + HAMI_USAGE_SLOTS * HAMI_USAGE_SLOT_SIZE)
+
+/* Values of hami_limits.qos. */
+enum { HAMI_QOS_FIXED_SHARE = 0, HAMI_QOS_BURST_SHARE = 1, HAMI_QOS_BEST_EFFORT = 2 };
+/* Values of hami_limits.priority. */
+enum { HAMI_PRIORITY_LOW = 0, HAMI_PRIORITY_NORMAL = 1, HAMI_PRIORITY_HIGH = 2 };
+
+/* X(type, name, array length or 0, offset, meaning) */
+#define HAMI_LIMITS_FIELDS(X)                                                                                  \
+  X(char, magic, 8, 0, "HAMI_LIMITS_MAGIC, no terminator")                                                     \
+  X(uint32_t, abi_version, 0, 8, "HAMI_ABI_VERSION of the writer")                                             \
+  X(uint32_t, sequence, 0, 12, "seqlock: odd while the writer is at work")                                     \
+  X(uint32_t, checksum, 0, 16, "CRC-32 (IEEE) of the page with sequence and checksum taken as zero")           \
+  X(uint32_t, qos, 0, 20, "HAMI_QOS_*")                                                                        \
+  X(uint32_t, priority, 0, 24, "HAMI_PRIORITY_*")                                                              \
+  X(uint32_t, cores_percent, 0, 28, "percent of one device's compute; 0: no compute limit")                    \
+  X(uint64_t, memory_limit_bytes, 0, 32, "device memory of the share; 0: no memory limit")                     \
+  X(uint64_t, device_memory_bytes, 0, 40, "memory of the whole device")                                        \
+  X(uint64_t, generation, 0, 48, "grows by one with each change of the limits")                                \
+  X(char, device_uuid, 64, 64, "as the vendor's library prints it (GPU-… or MIG-…), NUL-padded")               \
+  X(char, share, 160, 128, "name of the share's directory, NUL-padded")
+
+/* The first page of a usage file.  magic is the last field a creator writes. */
+#define HAMI_USAGE_FIELDS(X)                                                                                   \
+  X(char, magic, 8, 0, "HAMI_USAGE_MAGIC once the file is initialised, zero before")                           \
+  X(uint32_t, abi_version, 0, 8, "HAMI_ABI_VERSION of the guard that initialised the file")                    \
+  X(uint32_t, lock, 0, 12, "0: free; else owner's slot + 1, and bit 31 when others wait")                      \
+  X(uint64_t, used_bytes, 0, 16, "sum of used_bytes over the slots")                                           \
+  X(uint64_t, peak_bytes, 0, 24, "highest used_bytes ever seen")                                               \
+  X(uint64_t, refused_total, 0, 32, "allocations refused because of the limit")                                \
+  X(uint64_t, lock_takeovers_total, 0, 40, "times that the lock was taken from a dead owner")
+
+/* One process.  A slot belongs to the process that holds the POSIX record lock on the byte of the usage file at
+ * HAMI_USAGE_SIZE + slot index; the kernel drops that lock with the process, whatever its pid namespace. */
+#define HAMI_USAGE_SLOT_FIELDS(X)                                                                              \
+  X(uint32_t, state, 0, 0, "0: free, 1: in use")                                                               \
+  X(int32_t, pid, 0, 4, "as the process sees itself; information only")                                        \
+  X(uint64_t, used_bytes, 0, 8, "device memory charged to the process")                                        \
+  X(uint64_t, start_time_ns, 0, 16, "CLOCK_BOOTTIME when the slot was taken")                                  \
+  X(uint64_t, allocations_total, 0, 24, "allocations charged")                                                 \
+  X(uint64_t, launches_total, 0, 32, "kernel launches")
+
+
+/* The structures, written out so that they read as documentation; native/guard/abi_check.c holds them to the lists above. */
+typedef struct hami_limits {
+  char magic[8];
+  uint32_t abi_version;
+  uint32_t sequence;
+  uint32_t checksum;
+  uint32_t qos;
+  uint32_t priority;
+  uint32_t cores_percent;
+  uint64_t memory_limit_bytes;
+  uint64_t device_memory_bytes;
+  uint64_t generation;
+  uint64_t reserved;
+  char device_uuid[64];
+  char share[160];
+  unsigned char unused[HAMI_LIMITS_SIZE - 288u];
+} hami_limits;
+
+typedef struct hami_usage_header {
+  char magic[8];
+  uint32_t abi_version;
+  uint32_t lock;
+  uint64_t used_bytes;
+  uint64_t peak_bytes;
+  uint64_t refused_total;
+  uint64_t lock_takeovers_total;
+  unsigned char unused[HAMI_USAGE_HEADER_SIZE - 48u];
+} hami_usage_header;
+
+typedef struct hami_usage_slot {
+  uint32_t state;
+  int32_t pid;
+  uint64_t used_bytes;
+  uint64_t start_time_ns;
+  uint64_t allocations_total;
+  uint64_t launches_total;
+  unsigned char unused[HAMI_USAGE_SLOT_SIZE - 40u];
+} hami_usage_slot;
+
+typedef struct hami_usage {
+  hami_usage_header header;
+  hami_usage_slot slots[HAMI_USAGE_SLOTS];
+} hami_usage;
+
+#endif

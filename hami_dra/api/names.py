@@ -1,0 +1,58 @@
+"""The only home of names that others see: driver, attributes, capacities, labels, paths inside containers.
+
+Invariant: no other module spells one of these strings.
+"""
+
+from typing import Final
+
+__all__ = [
+    "ATTRIBUTE_NUMA_NODE",
+    "ATTRIBUTE_PCIE_ROOT",
+    "ATTRIBUTE_PCI_BUS_ID",
+    "CAPACITY_CORES",
+    "CAPACITY_MEMORY",
+    "CAPACITY_SLOTS",
+    "CDI_KIND",
+    "CDI_VERSION",
+    "CONDITION_READY",
+    "CONDITION_RESOLVED",
+    "CONFIG_API_VERSION",
+    "CONFIG_KIND",
+    "CONTAINER_GUARD",
+    "CONTAINER_LIBRARY_DIRS",
+    "CONTAINER_PRELOAD",
+    "CONTAINER_SHARES_DIR",
+    "CONTROLLER_FIELD_MANAGER",
+    "DRIVER",
+    "NODE_FIELD_MANAGER",
+    "POOL_SUFFIX",
+]
+
+DRIVER: Final = "gpu.hami.io"
+POOL_SUFFIX: Final = "gpu"
+
+CAPACITY_MEMORY: Final = "memory"
+CAPACITY_CORES: Final = "cores"
+CAPACITY_SLOTS: Final = "slots"
+
+ATTRIBUTE_PCI_BUS_ID: Final = "resource.kubernetes.io/pciBusID"
+ATTRIBUTE_PCIE_ROOT: Final = "resource.kubernetes.io/pcieRoot"
+ATTRIBUTE_NUMA_NODE: Final = "resource.kubernetes.io/numaNode"
+
+CONFIG_API_VERSION: Final = "gpu.hami.io/v1alpha1"
+CONFIG_KIND: Final = "GpuConfig"
+
+CDI_KIND: Final = "gpu.hami.io/claim"
+CDI_VERSION: Final = "0.5.0"
+"""The lowest version that allows device names with a leading digit; runtimes refuse versions they do not know."""
+
+CONTAINER_SHARES_DIR: Final = "/run/hami"
+CONTAINER_GUARD: Final = "/usr/local/hami/libhami_guard.so"
+CONTAINER_PRELOAD: Final = "/etc/ld.so.preload"
+CONTAINER_LIBRARY_DIRS: Final = ("/usr/lib/x86_64-linux-gnu", "/usr/lib64")
+"""glibc's built-in search paths on Debian's and on Red Hat's line: libraries mounted here need no cache and no environment."""
+
+CONDITION_READY: Final = "Ready"
+CONDITION_RESOLVED: Final = "Resolved"
+NODE_FIELD_MANAGER: Final = "hami-dra-node"
+CONTROLLER_FIELD_MANAGER: Final = "hami-dra-controller"
