@@ -1,0 +1,1 @@
+"""Names, Kubernetes object types and the versions of the opaque configuration; no behaviour."""

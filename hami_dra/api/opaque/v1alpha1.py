@@ -1,0 +1,61 @@
+"""`gpu.hami.io/v1alpha1`, kind `GpuConfig`: how a share is isolated, not how much of a device it is.
+
+How much is what the scheduler charged (`consumedCapacity`).  Invariant: frozen, closed, every field optional.
+"""
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hami_dra.api.names import CONFIG_API_VERSION, CONFIG_KIND
+
+__all__ = ["GpuConfig", "Isolation", "Priority", "Qos"]
+
+
+class Isolation(StrEnum):
+    """What holds a share to its limits."""
+
+    GUARD = "Guard"
+    """The guard library in each process of the share."""
+    NONE = "None"
+    """Nothing: only for whole cards."""
+
+
+class Qos(StrEnum):
+    """What a share's `cores` mean."""
+
+    FIXED_SHARE = "FixedShare"
+    """Never above its cores."""
+    BURST_SHARE = "BurstShare"
+    """Its cores guaranteed, idle time usable."""
+    BEST_EFFORT = "BestEffort"
+    """No cores promised."""
+
+
+class Priority(StrEnum):
+    """Who goes first among the shares of one card."""
+
+    HIGH = "High"
+    NORMAL = "Normal"
+    LOW = "Low"
+
+
+class GpuConfig(BaseModel):
+    """Opaque parameters of a request for a GPU."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    apiVersion: Literal["gpu.hami.io/v1alpha1"] = Field(description=f"Always {CONFIG_API_VERSION}.")  # noqa: N815 - Kubernetes spelling
+    kind: Literal["GpuConfig"] = Field(description=f"Always {CONFIG_KIND}.")
+    isolation: Isolation | None = Field(
+        default=None, strict=False, description="What holds the share to its limits. Default: Guard for shares, None for whole cards."
+    )
+    qos: Qos | None = Field(
+        default=None,
+        strict=False,
+        description="What the share's cores mean. Default: FixedShare when cores are asked for, else BestEffort.",
+    )
+    priority: Priority | None = Field(
+        default=None, strict=False, description="Who goes first among the shares of one card. Default: Normal."
+    )

@@ -1,0 +1,129 @@
+"""A claim's allocation, read for one driver.
+
+Takes the JSON of a ResourceClaim and gives the results that belong to this driver and, for each, the opaque parameters that
+apply to it in order of precedence.  It does not decode the parameters (`core.resolve` does) and never looks at what was asked,
+only at what was allocated.  Source of the matching rules: KEP-4381 and `resourceclaim.ConfigForResult`: configuration for `req`
+applies to `req` and to every `req/sub`, an empty list of requests to all.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from hami_dra.api.k8s import AllocationConfig, AllocationResult, ResourceClaim
+from hami_dra.api.names import CAPACITY_CORES, CAPACITY_MEMORY, DRIVER
+from hami_dra.api.quantity import parse_quantity
+from hami_dra.core.errors import ClaimChanged, ClaimNotAllocated
+from hami_dra.core.ids import ClaimUid, DeviceName, PoolName, RequestName, ShareId, ShareKey
+
+__all__ = ["Allocation", "AppliedConfig", "Result", "read_allocation", "share_key"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppliedConfig:
+    """Opaque parameters and where they came from: the index in the allocation's list tells users which entry is meant."""
+
+    source: Literal["FromClass", "FromClaim"]
+    index: int
+    parameters: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One allocated device of this driver."""
+
+    request: RequestName
+    pool: PoolName
+    device: DeviceName
+    share_id: ShareId | None
+    admin_access: bool
+    memory_bytes: int | None
+    """What the scheduler charged; None where the device was allocated as a whole."""
+    cores_percent: int | None
+    configs: tuple[AppliedConfig, ...]
+    """In order of precedence: later ones win."""
+
+    @property
+    def base_request(self) -> str:
+        """The name that a pod's containers refer to: `req` of `req/sub`."""
+        return self.request.partition("/")[0]
+
+    @property
+    def key(self) -> ShareKey:
+        """Name of the share's directory."""
+        return share_key(self.device, self.share_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allocation:
+    """What a claim was given of this driver."""
+
+    namespace: str
+    name: str
+    uid: ClaimUid
+    results: tuple[Result, ...]
+
+
+def share_key(device: DeviceName, share_id: ShareId | None) -> ShareKey:
+    """`<device>-<shareID>`, or `<device>` where the allocation has no shareID."""
+    return ShareKey(f"{device}-{share_id}" if share_id else device)
+
+
+def read_allocation(claim: ResourceClaim, *, driver: str = DRIVER) -> Allocation:
+    """The part of the claim's allocation that is this driver's.
+
+    Raises:
+        ClaimNotAllocated: no allocation, or nothing of this driver in it.
+        ClaimChanged: the object cannot be the claim that somebody asked for (no name, no UID), or a quantity is unreadable.
+    """
+    metadata = claim["metadata"]
+    where = f"claim {metadata.get('namespace', '?')}/{metadata.get('name', '?')}"
+    devices = claim.get("status", {}).get("allocation", {}).get("devices", {})
+    configs = [entry for entry in enumerate(devices.get("config", ())) if entry[1].get("opaque", {}).get("driver") == driver]
+    results = tuple(
+        _result(where, result, configs) for result in devices.get("results", ()) if result["driver"] == driver
+    )
+    if not results:
+        raise ClaimNotAllocated(f"{where}: has no device of driver {driver} allocated")
+    if not metadata.get("uid"):
+        raise ClaimChanged(f"{where}: has no UID")
+    return Allocation(
+        namespace=metadata.get("namespace", ""), name=metadata["name"], uid=ClaimUid(metadata["uid"]), results=results
+    )
+
+
+def _result(where: str, result: AllocationResult, configs: list[tuple[int, AllocationConfig]]) -> Result:
+    consumed = result.get("consumedCapacity", {})
+    share_id = result.get("shareID")
+    request = RequestName(result["request"])
+    # FromClass first, then FromClaim; the order within a source is kept (sorted is stable).
+    applied = sorted(
+        (entry for entry in configs if _applies(entry[1].get("requests", []), request)),
+        key=lambda entry: entry[1]["source"] != "FromClass",
+    )
+    return Result(
+        request=request,
+        pool=PoolName(result["pool"]),
+        device=DeviceName(result["device"]),
+        share_id=ShareId(share_id) if share_id else None,
+        admin_access=result.get("adminAccess", False),
+        memory_bytes=_quantity(where, consumed, CAPACITY_MEMORY),
+        cores_percent=_quantity(where, consumed, CAPACITY_CORES),
+        configs=tuple(
+            AppliedConfig(source=config["source"], index=index, parameters=config["opaque"]["parameters"])
+            for index, config in applied
+        ),
+    )
+
+
+def _applies(requests: list[str], request: RequestName) -> bool:
+    return not requests or request in requests or request.partition("/")[0] in requests
+
+
+def _quantity(where: str, consumed: Mapping[str, str], name: str) -> int | None:
+    if name not in consumed:
+        return None
+    try:
+        return parse_quantity(str(consumed[name]))
+    except ValueError as error:
+        raise ClaimChanged(f"{where}: consumedCapacity {name}: {error}") from error

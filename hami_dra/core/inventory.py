@@ -1,0 +1,91 @@
+"""What a node has, as values: the vendor-neutral answer of `vendors.*.discover`.
+
+Invariant: `name` is stable over reboots and re-enumeration (it comes from the PCI address, never from an index).
+Unknown is None, never 0 or "".
+"""
+
+import re
+from dataclasses import dataclass, field
+
+from hami_dra.core.ids import DeviceName, GpuUuid
+
+__all__ = ["DeviceFile", "DriverFiles", "Gpu", "Inventory", "Library", "device_name"]
+
+_PCI = re.compile(r"(?P<domain>[0-9a-f]{4,8}):(?P<rest>[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceFile:
+    """A file below /dev that a container needs.
+
+    `character` is false where a simulated driver poses with a regular file: that one is bind-mounted.
+    """
+
+    host_path: str
+    container_path: str
+    character: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Library:
+    """A library of the driver: the file on the host, and the sonames under which programs look for it."""
+
+    host_path: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriverFiles:
+    """What every container with a GPU of this vendor needs, whichever card it is."""
+
+    libraries: tuple[Library, ...] = ()
+    device_files: tuple[DeviceFile, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """One GPU of the node."""
+
+    name: DeviceName
+    uuid: GpuUuid
+    vendor: str
+    product_name: str
+    memory_bytes: int
+    pci_address: str
+    minor: int | None = None
+    index: int | None = None
+    brand: str | None = None
+    architecture: str | None = None
+    compute_capability: tuple[int, int] | None = None
+    driver_version: str | None = None
+    cuda_driver_version: tuple[int, int] | None = None
+    numa_node: int | None = None
+    pcie_root: str | None = None
+    simulated: bool = False
+    device_files: tuple[DeviceFile, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """Everything that the node can offer, in PCI order."""
+
+    gpus: tuple[Gpu, ...] = ()
+    driver: DriverFiles = field(default_factory=DriverFiles)
+
+    def gpu(self, name: str) -> Gpu | None:
+        """The GPU of that name, or None."""
+        return next((gpu for gpu in self.gpus if gpu.name == name), None)
+
+
+def device_name(pci_address: str) -> DeviceName:
+    """`gpu-0000-17-00-0` for `0000:17:00.0` (also for NVML's eight-digit domain `00000000:17:00.0`).
+
+    Raises:
+        ValueError: not a PCI address.
+    """
+    match = _PCI.fullmatch(pci_address.lower())
+    if match is None:
+        raise ValueError(f"{pci_address!r} is not a PCI address such as 0000:17:00.0")
+    domain = match["domain"].removeprefix("0000") if len(match["domain"]) == 8 else match["domain"]  # noqa: PLR2004
+    return DeviceName(f"gpu-{domain}-{re.sub('[:.]', '-', match['rest'])}")
