@@ -1,0 +1,34 @@
+"""The command line of hack/native.
+
+Standard output is the directory of the built libraries and nothing else, so that scripts can use it.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from hacklib.native.build import PRESETS, build, output_dir
+from hacklib.native.headers import cuda_include_dir
+from hacklib.ui import Ui
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `hack/native` with `argv`, by default the process's own; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="hack/native", description="Builds the C libraries of native/.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in (("build", "build if needed, then print the output directory"), ("path", "print it only")):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("--preset", choices=PRESETS, default="release")
+        if name == "build":
+            command.add_argument("--target", action="append", help="build this CMake target only; repeatable")
+    commands.add_parser("headers", help="fetch the CUDA and NVML headers if needed, then print their directory")
+    arguments = parser.parse_args(argv)
+    if arguments.command == "headers":
+        sys.stdout.write(f"{cuda_include_dir(ui=Ui())}\n")
+    elif arguments.command == "build":
+        sys.stdout.write(f"{build(preset=arguments.preset, ui=Ui(), targets=arguments.target or ())}\n")
+    else:
+        sys.stdout.write(f"{output_dir(arguments.preset)}\n")
+    return 0
