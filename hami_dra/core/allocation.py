@@ -79,7 +79,9 @@ def read_allocation(claim: ResourceClaim, *, driver: str = DRIVER) -> Allocation
     metadata = claim["metadata"]
     where = f"claim {metadata.get('namespace', '?')}/{metadata.get('name', '?')}"
     devices = claim.get("status", {}).get("allocation", {}).get("devices", {})
-    configs = [entry for entry in enumerate(devices.get("config", ())) if entry[1].get("opaque", {}).get("driver") == driver]
+    configs = [
+        entry for entry in enumerate(devices.get("config", ())) if entry[1].get("opaque", {}).get("driver") == driver
+    ]
     results = tuple(
         _result(where, result, configs) for result in devices.get("results", ()) if result["driver"] == driver
     )

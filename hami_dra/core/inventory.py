@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from hami_dra.core.ids import DeviceName, GpuUuid
 
-__all__ = ["DeviceFile", "DriverFiles", "Gpu", "Inventory", "Library", "device_name"]
+__all__ = ["DeviceFile", "DriverFiles", "Gpu", "Inventory", "Library", "device_name", "published_memory"]
 
 _PCI = re.compile(r"(?P<domain>[0-9a-f]{4,8}):(?P<rest>[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])")
 
@@ -89,3 +89,8 @@ def device_name(pci_address: str) -> DeviceName:
         raise ValueError(f"{pci_address!r} is not a PCI address such as 0000:17:00.0")
     domain = match["domain"].removeprefix("0000") if len(match["domain"]) == 8 else match["domain"]  # noqa: PLR2004
     return DeviceName(f"gpu-{domain}-{re.sub('[:.]', '-', match['rest'])}")
+
+
+def published_memory(memory_bytes: int) -> int:
+    """What a slice says of a device's memory: whole mebibytes, the step of a request.  Who holds all of them holds the card."""
+    return memory_bytes >> 20 << 20

@@ -2,7 +2,7 @@
 
 Controller and node plugin both call `resolve`, so what a user reads in the claim's status is what the node does.  Inputs are
 the allocation (`core.allocation`) and nothing of the node: sizes come from `consumedCapacity`, what the scheduler charged;
-where a whole device was allocated they stay None and `core.plan` fills in the device's own.
+where a whole device was allocated they stay None and `core.plan`, which knows the device, fills them in.
 """
 
 from dataclasses import dataclass
@@ -57,14 +57,14 @@ def _share(allocation: Allocation, result: Result) -> ShareSpec:
     whole = result.share_id is None
     isolation = merged.isolation or (Isolation.NONE if whole else Isolation.GUARD)
     qos = merged.qos or (Qos.FIXED_SHARE if cores else Qos.BEST_EFFORT)
-    if isolation is Isolation.NONE and not whole:
-        raise InvalidConfig(
-            f"{where}: isolation None is for whole cards, but {result.device} is shared; use isolation Guard or ask for a whole card"
-        )
     if qos is not Qos.BEST_EFFORT and not cores and not whole:
-        raise InvalidConfig(f"{where}: qos {qos} needs cores, but the request has none; add capacity.requests.cores or use qos BestEffort")
+        raise InvalidConfig(
+            f"{where}: qos {qos} needs cores, but the request has none; add capacity.requests.cores or use qos BestEffort"
+        )
     if qos is Qos.BEST_EFFORT and cores:
-        raise InvalidConfig(f"{where}: qos BestEffort promises no cores, but the request has cores {cores}; drop one of the two")
+        raise InvalidConfig(
+            f"{where}: qos BestEffort promises no cores, but the request has cores {cores}; drop one of the two"
+        )
     return ShareSpec(
         request=result.request,
         pool=result.pool,

@@ -49,7 +49,9 @@ class GpuConfig(BaseModel):
     apiVersion: Literal["gpu.hami.io/v1alpha1"] = Field(description=f"Always {CONFIG_API_VERSION}.")  # noqa: N815 - Kubernetes spelling
     kind: Literal["GpuConfig"] = Field(description=f"Always {CONFIG_KIND}.")
     isolation: Isolation | None = Field(
-        default=None, strict=False, description="What holds the share to its limits. Default: Guard for shares, None for whole cards."
+        default=None,
+        strict=False,
+        description="What holds the share to its limits. Default: Guard for shares, None for whole cards.",
     )
     qos: Qos | None = Field(
         default=None,

@@ -1,0 +1,130 @@
+"""What a share changes in a container, in two halves.
+
+The share's half (`share_data`) is the same wherever it is computed: paths in the container, their options, limits.  The
+controller publishes it in `ResourceClaim.status.devices[].data`.  The node's half adds what only the node knows: host paths, device nodes,
+the driver's libraries, the guard's build.  `claim_spec` joins both into one CDI spec for the claim.
+Mounts, device nodes and environment only; no OCI hooks.  Source: CDI specification 0.5.0.
+"""
+
+from dataclasses import dataclass
+
+from hami_dra.api.k8s import JsonObject
+from hami_dra.api.names import (
+    CDI_KIND,
+    CDI_VERSION,
+    CONTAINER_GUARD,
+    CONTAINER_LIBRARY_DIRS,
+    CONTAINER_PRELOAD,
+    CONTAINER_SHARES_DIR,
+)
+from hami_dra.api.opaque import Isolation
+from hami_dra.api.quantity import format_bytes
+from hami_dra.core.inventory import DeviceFile, DriverFiles, Inventory
+from hami_dra.core.plan import ClaimPlan, PlannedShare
+from hami_dra.core.resolve import ShareSpec
+
+__all__ = ["NodePaths", "claim_spec", "share_data", "share_mounts"]
+
+_READ_ONLY = ("ro", "nosuid", "nodev", "bind")
+_READ_WRITE = ("rw", "nosuid", "nodev", "noexec", "bind")
+_READ_ONLY_DATA = ("ro", "nosuid", "nodev", "noexec", "bind")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodePaths:
+    """Where this node keeps what it mounts, as the container runtime (on the host) sees it."""
+
+    claims_dir: str
+    guard_dir: str
+    """Directory of the guard's current build; never reused for another build."""
+
+    def share_file(self, *, uid: str, key: str, name: str) -> str:
+        """Host path of `limits` or `usage` of a share."""
+        return f"{self.claims_dir}/{uid}/{key}/{name}"
+
+
+def share_mounts(spec: ShareSpec) -> list[JsonObject]:
+    """The share's files as the container sees them, without their host paths."""
+    if spec.isolation is not Isolation.GUARD:
+        return []
+    directory = f"{CONTAINER_SHARES_DIR}/{spec.key}"
+    return [
+        {"containerPath": f"{directory}/limits", "options": list(_READ_ONLY_DATA)},
+        {"containerPath": f"{directory}/usage", "options": list(_READ_WRITE)},
+    ]
+
+
+def share_data(uid: str, spec: ShareSpec) -> JsonObject:
+    """What a share means, for people and for comparison: the controller's half, published in the claim's status."""
+    limits: JsonObject = {
+        "cores": spec.cores_percent,
+        "isolation": str(spec.isolation),
+        "qos": str(spec.qos),
+        "priority": str(spec.priority),
+    }
+    if spec.memory_bytes is not None:
+        limits |= {"memory": format_bytes(spec.memory_bytes)}
+    return {
+        "request": spec.request,
+        "cdiDevice": f"{CDI_KIND}={uid}-{spec.key}",
+        "containerEdits": {"mounts": share_mounts(spec)},
+        "limits": limits,
+    }
+
+
+def claim_spec(plan: ClaimPlan, inventory: Inventory, paths: NodePaths) -> JsonObject:
+    """The CDI spec of a claim: one device a share, and once for all of them the driver's files and the guard."""
+    guarded = any(share.limits is not None for share in plan.shares)
+    return {
+        "cdiVersion": CDI_VERSION,
+        "kind": CDI_KIND,
+        "devices": [
+            {"name": plan.cdi_device(share), "containerEdits": _device_edits(plan, share, inventory, paths)}
+            for share in plan.shares
+        ],
+        "containerEdits": _common_edits(inventory.driver, _guard_mounts(paths) if guarded else []),
+    }
+
+
+def _device_edits(plan: ClaimPlan, share: PlannedShare, inventory: Inventory, paths: NodePaths) -> JsonObject:
+    mounts = [
+        {"hostPath": paths.share_file(uid=plan.uid, key=share.spec.key, name=mount["containerPath"].rsplit("/", 1)[1])}
+        | mount
+        for mount in share_mounts(share.spec)
+    ]
+    gpu = inventory.gpu(share.spec.device)
+    return _edits(gpu.device_files if gpu else (), mounts, [])
+
+
+def _common_edits(driver: DriverFiles, guard_mounts: list[JsonObject]) -> JsonObject:
+    libraries = [
+        {"hostPath": library.host_path, "containerPath": f"{directory}/{name}", "options": list(_READ_ONLY)}
+        for library in driver.libraries
+        for name in library.names
+        for directory in CONTAINER_LIBRARY_DIRS
+    ]
+    return _edits(
+        driver.device_files, libraries + guard_mounts, [f"{name}={value}" for name, value in driver.environment]
+    )
+
+
+def _guard_mounts(paths: NodePaths) -> list[JsonObject]:
+    return [
+        {"hostPath": f"{paths.guard_dir}/{name}", "containerPath": target, "options": list(_READ_ONLY)}
+        for name, target in (("libhami_guard.so", CONTAINER_GUARD), ("ld.so.preload", CONTAINER_PRELOAD))
+    ]
+
+
+def _edits(files: tuple[DeviceFile, ...], mounts: list[JsonObject], env: list[str]) -> JsonObject:
+    nodes = [
+        {"path": file.container_path} | ({"hostPath": file.host_path} if file.host_path != file.container_path else {})
+        for file in files
+        if file.character
+    ]
+    posing = [
+        {"hostPath": file.host_path, "containerPath": file.container_path, "options": list(_READ_WRITE)}
+        for file in files
+        if not file.character
+    ]
+    edits: JsonObject = {"env": env, "deviceNodes": nodes, "mounts": posing + mounts}
+    return {name: value for name, value in edits.items() if value}

@@ -1,0 +1,141 @@
+"""What preparing a claim on this node means, before anything is done.
+
+`plan_claim` joins what the claim says (`core.resolve`) with what the node has (`core.inventory`); `check_capacity` holds the
+plan against every share that is already prepared here.  The scheduler normally sees to it that all fits, but stale caches,
+force-deleted pods and changes of a device's mode do happen: the driver is the last line.  Plans are values that the ledger
+keeps, so everything a node writes for a claim can be made again without the API server.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from hami_dra.api.names import CDI_KIND
+from hami_dra.api.opaque import Isolation
+from hami_dra.api.quantity import format_bytes
+from hami_dra.core.allocation import Allocation
+from hami_dra.core.errors import CapacityExceeded, InvalidConfig, UnknownDevice
+from hami_dra.core.ids import ClaimUid, GpuUuid
+from hami_dra.core.inventory import Gpu, Inventory, published_memory
+from hami_dra.core.limits import Limits
+from hami_dra.core.resolve import ShareSpec
+
+__all__ = ["ClaimPlan", "PlannedShare", "check_capacity", "plan_claim"]
+
+_ALL_CORES = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedShare:
+    """One share as this node will serve it."""
+
+    spec: ShareSpec
+    gpu_uuid: GpuUuid
+    device_memory_bytes: int
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the share may hold: the charged amount, or all that the device publishes."""
+        return published_memory(self.device_memory_bytes) if self.spec.memory_bytes is None else self.spec.memory_bytes
+
+    @property
+    def limits(self) -> Limits | None:
+        """What the guard enforces; None where nothing does."""
+        if self.spec.isolation is not Isolation.GUARD:
+            return None
+        return Limits(
+            share=self.spec.key,
+            device_uuid=self.gpu_uuid,
+            memory_limit_bytes=self.memory_bytes,
+            device_memory_bytes=self.device_memory_bytes,
+            cores_percent=self.spec.cores_percent,
+            qos=self.spec.qos,
+            priority=self.spec.priority,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimPlan:
+    """Everything that preparing a claim here means."""
+
+    namespace: str
+    name: str
+    uid: ClaimUid
+    shares: tuple[PlannedShare, ...]
+
+    def cdi_device(self, share: PlannedShare) -> str:
+        """Name of the share's device in the claim's CDI spec."""
+        return f"{self.uid}-{share.spec.key}"
+
+    def cdi_id(self, share: PlannedShare) -> str:
+        """Fully qualified CDI device name, as kubelet hands it to the runtime."""
+        return f"{CDI_KIND}={self.cdi_device(share)}"
+
+
+def plan_claim(allocation: Allocation, specs: Iterable[ShareSpec], inventory: Inventory) -> ClaimPlan:
+    """Join the claim's shares with the devices of this node.
+
+    Raises:
+        UnknownDevice: a share is on a device that this node does not have.
+        InvalidConfig: isolation None on less than a whole card.
+    """
+    where = f"claim {allocation.namespace}/{allocation.name}"
+    shares = tuple(_plan_share(where, spec, inventory) for spec in specs)
+    return ClaimPlan(namespace=allocation.namespace, name=allocation.name, uid=allocation.uid, shares=shares)
+
+
+def _plan_share(where: str, spec: ShareSpec, inventory: Inventory) -> PlannedShare:
+    gpu = inventory.gpu(spec.device)
+    if gpu is None:
+        known = ", ".join(gpu.name for gpu in inventory.gpus) or "no device at all"
+        raise UnknownDevice(f"{where}: device {spec.device} is not on this node, which has {known}")
+    share = PlannedShare(spec=spec, gpu_uuid=gpu.uuid, device_memory_bytes=gpu.memory_bytes)
+    published = published_memory(gpu.memory_bytes)
+    if spec.isolation is Isolation.NONE and share.memory_bytes < published:
+        raise InvalidConfig(
+            f"{where}, request {spec.request}: isolation None is for whole cards, but the share is "
+            f"{format_bytes(share.memory_bytes)} of {format_bytes(published)}; use isolation Guard or ask for the whole card"
+        )
+    return share
+
+
+def check_capacity(plan: ClaimPlan, prepared: Iterable[ClaimPlan], inventory: Inventory) -> None:
+    """Refuse a plan that would take a device above what it has, given the other claims prepared here.
+
+    Shares with admin access consume nothing.
+
+    Raises:
+        CapacityExceeded: memory or cores of a device would be exceeded, or a whole device would be shared.
+    """
+    others = [(claim, share) for claim in prepared if claim.uid != plan.uid for share in claim.shares]
+    mine = [(plan, share) for share in plan.shares]
+    for name in dict.fromkeys(share.spec.device for share in plan.shares if not share.spec.admin_access):
+        gpu = inventory.gpu(name)
+        if gpu is not None:
+            _check_device(gpu, [(claim, share) for claim, share in others + mine if _consumes(share, name)], plan)
+
+
+def _consumes(share: PlannedShare, device: str) -> bool:
+    return share.spec.device == device and not share.spec.admin_access
+
+
+def _check_device(gpu: Gpu, holders: list[tuple[ClaimPlan, PlannedShare]], plan: ClaimPlan) -> None:
+    where = f"claim {plan.namespace}/{plan.name}: device {gpu.name}"
+    mine = [share for claim, share in holders if claim is plan]
+    others = [(claim, share) for claim, share in holders if claim is not plan]
+    held_by = ", ".join(dict.fromkeys(f"{claim.namespace}/{claim.name}" for claim, _ in others))
+    if others and any(share.spec.share_id is None for _, share in holders):
+        raise CapacityExceeded(f"{where} is allocated as a whole, but is in use by {held_by}")
+    memory = sum(share.memory_bytes for share in mine)
+    free = gpu.memory_bytes - sum(share.memory_bytes for _, share in others)
+    if memory > free:
+        raise CapacityExceeded(
+            f"{where} has {format_bytes(max(free, 0))} of {format_bytes(gpu.memory_bytes)} free, {format_bytes(memory)} asked"
+            + (f"; the rest is held by {held_by}" if held_by else "")
+        )
+    cores = sum(share.spec.cores_percent for share in mine)
+    free_cores = _ALL_CORES - sum(share.spec.cores_percent for _, share in others)
+    if cores > free_cores:
+        raise CapacityExceeded(
+            f"{where} has {max(free_cores, 0)} of {_ALL_CORES} cores free, {cores} asked"
+            + (f"; the rest is held by {held_by}" if held_by else "")
+        )

@@ -1,0 +1,82 @@
+"""A ClaimPlan as JSON and back: what the ledger keeps.
+
+Our own file, so decoding is lenient: unknown fields of a newer version are ignored, and a missing one falls back to what
+older versions meant.  Invariant: `from_json(to_json(plan)) == plan`.
+"""
+
+import json
+
+from hami_dra.api.opaque import Isolation, Priority, Qos
+from hami_dra.core.errors import LedgerCorrupt
+from hami_dra.core.ids import ClaimUid, DeviceName, GpuUuid, PoolName, RequestName, ShareId, ShareKey
+from hami_dra.core.plan import ClaimPlan, PlannedShare
+from hami_dra.core.resolve import ShareSpec
+
+__all__ = ["from_json", "to_json"]
+
+
+def to_json(plan: ClaimPlan) -> str:
+    """One line of JSON."""
+    return json.dumps(
+        {
+            "namespace": plan.namespace,
+            "name": plan.name,
+            "uid": plan.uid,
+            "shares": [
+                {
+                    "request": share.spec.request,
+                    "pool": share.spec.pool,
+                    "device": share.spec.device,
+                    "shareID": share.spec.share_id,
+                    "key": share.spec.key,
+                    "adminAccess": share.spec.admin_access,
+                    "memoryBytes": share.spec.memory_bytes,
+                    "cores": share.spec.cores_percent,
+                    "isolation": share.spec.isolation,
+                    "qos": share.spec.qos,
+                    "priority": share.spec.priority,
+                    "gpuUUID": share.gpu_uuid,
+                    "deviceMemoryBytes": share.device_memory_bytes,
+                }
+                for share in plan.shares
+            ],
+        },
+        separators=(",", ":"),
+    )
+
+
+def from_json(text: str) -> ClaimPlan:
+    """The plan that `to_json` wrote.
+
+    Raises:
+        LedgerCorrupt: not such a record.
+    """
+    try:
+        record = json.loads(text)
+        return ClaimPlan(
+            namespace=record["namespace"],
+            name=record["name"],
+            uid=ClaimUid(record["uid"]),
+            shares=tuple(
+                PlannedShare(
+                    spec=ShareSpec(
+                        request=RequestName(share["request"]),
+                        pool=PoolName(share["pool"]),
+                        device=DeviceName(share["device"]),
+                        share_id=ShareId(share["shareID"]) if share["shareID"] else None,
+                        key=ShareKey(share["key"]),
+                        admin_access=share["adminAccess"],
+                        memory_bytes=share["memoryBytes"],
+                        cores_percent=share["cores"],
+                        isolation=Isolation(share["isolation"]),
+                        qos=Qos(share["qos"]),
+                        priority=Priority(share["priority"]),
+                    ),
+                    gpu_uuid=GpuUuid(share["gpuUUID"]),
+                    device_memory_bytes=share["deviceMemoryBytes"],
+                )
+                for share in record["shares"]
+            ),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise LedgerCorrupt(f"a record of the ledger cannot be read: {error!r} in {text[:120]}") from error
