@@ -1,0 +1,28 @@
+# hami-dra.  `make` lists what there is.  Needs Linux and Python 3.11+; `demo`, `test` and `bench` need root for namespaces.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench generate format clean
+SHELL := /bin/sh
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: ## two real nodes, simulated GPUs, the whole story on screen (KEEP=1 keeps the cluster)
+	@python=$$(hack/bootstrap --cluster)/python && exec $$python hack/demo $(if $(KEEP),--keep)
+
+test: ## everything that CI runs, with one line of counts at the end
+	@python=$$(hack/bootstrap --cluster)/python && exec $$python hack/test
+
+check: ## the fast half: lint, types, layers, unit and property tests
+	@python=$$(hack/bootstrap)/python && exec $$python hack/check
+
+bench: ## measure prepare, guard and start-up against the budgets
+	@python=$$(hack/bootstrap --cluster)/python && exec $$python test/bench/prepare
+
+generate: ## rewrite what is generated: protobuf, the ABI's JSON and constants, the JSON Schema
+	@python=$$(hack/bootstrap)/python && exec $$python hack/generate
+
+format: ## format Python and C
+	@bin=$$(hack/bootstrap) && $$bin/ruff format -q . && $$bin/ruff check -q --fix . && git ls-files '*.c' '*.h' | xargs $$bin/clang-format -i
+
+clean: ## remove the cache outside of the tree
+	rm -rf "$${HAMI_DRA_CACHE:-$$HOME/.cache/hami-dra}"
