@@ -1,0 +1,111 @@
+"""ResourceClaims: read one, and say in its status how its devices are.
+
+What a status says is for the services.  Each of them writes as a field manager of its own by server-side apply, so that
+the node plugin's `Ready` and the controller's `Resolved` and `data` never undo one another (KEP-4817).
+Invariant: `lastTransitionTime` of a condition moves when, and only when, its `status` changes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias, cast
+from urllib.parse import quote
+
+from hami_dra._lib.clock import SYSTEM_CLOCK, Clock, rfc3339
+from hami_dra.kube.transport import APPLY_PATCH
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from hami_dra.api.k8s import AllocatedDeviceStatus, JsonObject, ResourceClaim
+    from hami_dra.kube.transport import Transport
+
+__all__ = ["CLAIMS_PATH", "Claims", "with_transition_times"]
+
+CLAIMS_PATH = "/apis/resource.k8s.io/v1/resourceclaims"
+"""All claims, for a reflector."""
+
+_DeviceKey: TypeAlias = tuple[str, str, str, str]
+
+
+class Claims:
+    """Read claims and apply the status of their devices."""
+
+    def __init__(self, transport: Transport, *, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._transport = transport
+        self._clock = clock
+
+    def get(self, *, namespace: str, name: str) -> ResourceClaim:
+        """One claim.
+
+        Raises:
+            KubeError: `NotFound`, or the API server could not be asked.
+        """
+        return cast("ResourceClaim", self._transport.request("GET", _path(namespace, name)).body)
+
+    def apply_devices(
+        self, claim: ResourceClaim, devices: Iterable[AllocatedDeviceStatus], *, field_manager: str
+    ) -> ResourceClaim:
+        """Make `devices` all that `field_manager` says in the claim's `status.devices`; returns the claim as stored.
+
+        What it said before and does not say now goes away; what others say stays.
+
+        Args:
+            claim: as last read; its uid must still be that of the stored claim.
+            devices: entries for devices that the claim has; conditions need no `lastTransitionTime`.
+            field_manager: who says so.
+
+        Raises:
+            KubeError: `NotFound` or `Conflict` if the claim is gone or another one has its name, `Invalid` if it does not
+                have one of the devices.
+        """
+        meta = claim["metadata"]
+        stamped = with_transition_times(
+            devices, claim.get("status", {}).get("devices", []), now=rfc3339(self._clock.now())
+        )
+        body: JsonObject = {
+            "apiVersion": "resource.k8s.io/v1",
+            "kind": "ResourceClaim",
+            "metadata": {"name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"]},
+            "status": {"devices": stamped},
+        }
+        response = self._transport.request(
+            "PATCH",
+            _path(meta["namespace"], meta["name"]) + "/status",
+            query={"fieldManager": field_manager, "force": "true"},
+            body=body,
+            content_type=APPLY_PATCH,
+        )
+        return cast("ResourceClaim", response.body)
+
+
+def with_transition_times(
+    devices: Iterable[AllocatedDeviceStatus], stored: Iterable[AllocatedDeviceStatus], *, now: str
+) -> list[AllocatedDeviceStatus]:
+    """Copies of `devices` whose conditions carry the time of the last change: that of `stored` where nothing changed."""
+    times = {
+        (_key(device), condition["type"], condition["status"]): condition["lastTransitionTime"]
+        for device in stored
+        for condition in device.get("conditions", [])
+        if "lastTransitionTime" in condition
+    }
+    stamped: list[AllocatedDeviceStatus] = []
+    for device in devices:
+        entry = device.copy()
+        if "conditions" in device:
+            entry["conditions"] = [
+                {
+                    "lastTransitionTime": times.get((_key(device), condition["type"], condition["status"]), now),
+                    **condition,
+                }
+                for condition in device["conditions"]
+            ]
+        stamped.append(entry)
+    return stamped
+
+
+def _key(device: AllocatedDeviceStatus) -> _DeviceKey:
+    return device["driver"], device["pool"], device["device"], device.get("shareID", "")
+
+
+def _path(namespace: str, name: str) -> str:
+    return f"/apis/resource.k8s.io/v1/namespaces/{quote(namespace, safe='')}/resourceclaims/{quote(name, safe='')}"
