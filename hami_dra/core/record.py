@@ -5,6 +5,8 @@ older versions meant.  Invariant: `from_json(to_json(plan)) == plan`.
 """
 
 import json
+from dataclasses import dataclass
+from enum import StrEnum
 
 from hami_dra.api.opaque import Isolation, Priority, Qos
 from hami_dra.core.errors import LedgerCorrupt
@@ -12,7 +14,26 @@ from hami_dra.core.ids import ClaimUid, DeviceName, GpuUuid, PoolName, RequestNa
 from hami_dra.core.plan import ClaimPlan, PlannedShare
 from hami_dra.core.resolve import ShareSpec
 
-__all__ = ["from_json", "to_json"]
+__all__ = ["Entry", "Phase", "from_json", "to_json"]
+
+
+class Phase(StrEnum):
+    """How far the preparation of a claim came."""
+
+    STARTED = "Started"
+    """Charged to its devices; its files may be there in part, and no container uses them yet."""
+    COMPLETED = "Completed"
+    """Answered to kubelet, or about to be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What the ledger says about one claim."""
+
+    phase: Phase
+    boot: str
+    """Boot of the machine in which it was written: nothing of another boot is prepared any more."""
+    plan: ClaimPlan
 
 
 def to_json(plan: ClaimPlan) -> str:

@@ -1,0 +1,132 @@
+"""Files that are there whole or not at all.
+
+`write_atomic` gives a file its content by renaming a complete one over it, in the same directory, so that a reader (the
+container runtime, the guard, this program after a kill -9) never sees half of it.  Invariant: a temporary file's name ends
+neither in .json nor in .yaml, because runtimes read whatever does.
+"""
+
+import contextlib
+import errno
+import os
+import shutil
+import threading
+import time
+from pathlib import Path
+
+from hami_dra.core.errors import NodeStateError
+
+__all__ = ["is_abandoned", "make_directory", "node_state_error", "remove_file", "remove_tree", "write_atomic"]
+
+_TEMPORARY = ".hami-tmp"
+_ABANDONED_S = 60.0
+
+_ADVICE = {
+    errno.ENOSPC: "the disk is full: free some space",
+    errno.EDQUOT: "the quota is used up: free some space",
+    errno.EROFS: "the file system is read-only: mount it writable",
+    errno.EACCES: "not permitted: check owner, mode and security labels",
+    errno.EPERM: "not permitted: check owner, mode and security labels",
+    errno.ENOENT: "the directory is not there: was the host's directory unmounted or wiped?",
+}
+
+
+def node_state_error(what: str, path: Path | str, error: Exception) -> NodeStateError:
+    """`error` in the house's words: what was tried, on which path, what the system said and what to do."""
+    advice = _ADVICE.get(error.errno or 0) if isinstance(error, OSError) else None
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return NodeStateError(f"cannot {what}: {path}: {said}" + (f"; {advice}" if advice else ""))
+
+
+def write_atomic(path: Path, data: bytes, *, mode: int, durable: bool = False) -> None:
+    """Give `path` this content and mode, in one step for whoever looks.
+
+    Args:
+        path: in a directory that exists.
+        data: all of it.
+        mode: of the new file, whatever the umask is.
+        durable: come back only when the content and its name survive a loss of power.
+
+    Raises:
+        NodeStateError: it could not be written; nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}{_TEMPORARY}")
+    try:
+        _write(temporary, data, mode=mode, durable=durable)
+        temporary.replace(path)
+        if durable:
+            _sync_directory(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise node_state_error("write a file", path, error) from error
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether the file is what a killed `write_atomic` left: temporary, and too old to be somebody's work in progress."""
+    if not path.name.endswith(_TEMPORARY):
+        return False
+    try:
+        return time.time() - path.stat().st_mtime > _ABANDONED_S
+    except OSError:
+        return False
+
+
+def make_directory(path: Path, *, mode: int) -> None:
+    """Make the directory and its parents, or give an existing one that mode.
+
+    Raises:
+        NodeStateError: it could not be made.
+    """
+    try:
+        path.mkdir(mode=mode, parents=True, exist_ok=True)
+        if path.stat().st_mode & 0o7777 != mode:
+            path.chmod(mode)
+    except OSError as error:
+        raise node_state_error("make a directory", path, error) from error
+
+
+def remove_file(path: Path) -> None:
+    """Remove the file; one that is not there is no error.
+
+    Raises:
+        NodeStateError: it is still there.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise node_state_error("remove a file", path, error) from error
+
+
+def remove_tree(path: Path) -> None:
+    """Remove the directory and all below it; one that is not there is no error.
+
+    Raises:
+        NodeStateError: something of it is still there.
+    """
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise node_state_error("remove a directory", path, error) from error
+
+
+def _write(path: Path, data: bytes, *, mode: int, durable: bool) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        written = 0
+        while written < len(data):
+            written += os.write(descriptor, data[written:])
+        os.fchmod(descriptor, mode)
+        if durable:
+            os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

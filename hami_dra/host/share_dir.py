@@ -1,0 +1,106 @@
+"""Share files: `claims/<claimUID>/<share>/{limits,usage}` and, beside them, what the claim was promised.
+
+`limits` is complete before a container can see it and is never written again here; `usage` belongs to the processes of the
+share, so one that exists is never touched.  `claim.json` repeats the ledger's record, so that a lost ledger can be made
+again.  Modes decide, not owners, because pods run as any user: files are world-readable (usage world-writable), directories
+can be entered but not listed.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from hami_dra._gen import abi
+from hami_dra.core.errors import LedgerCorrupt
+from hami_dra.core.ids import ClaimUid
+from hami_dra.core.limits import encode
+from hami_dra.core.plan import ClaimPlan, PlannedShare
+from hami_dra.core.record import Entry, Phase, from_json, to_json
+from hami_dra.host.files import make_directory, node_state_error, remove_tree, write_atomic
+
+__all__ = ["ShareDirectory"]
+
+_RECORD = "claim.json"
+_DIRECTORY_MODE = 0o711
+_LIMITS_MODE = 0o444
+_USAGE_MODE = 0o666
+_RECORD_MODE = 0o600
+
+
+class ShareDirectory:
+    """The directories of all claims, below one directory."""
+
+    def __init__(self, path: Path) -> None:
+        """`path` as this process sees it; it need not exist yet."""
+        self._path = path
+
+    def check(self) -> None:
+        """Make the directory if it lacks.
+
+        Raises:
+            NodeStateError: it cannot be made.
+        """
+        make_directory(self._path, mode=_DIRECTORY_MODE)
+
+    def ensure(self, plan: ClaimPlan, *, boot: str) -> None:
+        """Make whatever the claim's shares lack; what is there stays as it is.
+
+        Raises:
+            NodeStateError: something could not be written.
+        """
+        directory = self._path / plan.uid
+        make_directory(directory, mode=_DIRECTORY_MODE)
+        for share in plan.shares:
+            self._ensure_share(directory, share)
+        record = directory / _RECORD
+        if not record.exists():
+            write_atomic(record, f'{{"boot":{json.dumps(boot)},"plan":{to_json(plan)}}}'.encode(), mode=_RECORD_MODE)
+
+    def remove(self, uid: ClaimUid) -> None:
+        """Remove all files of the claim; none is no error.
+
+        Raises:
+            NodeStateError: something is still there.
+        """
+        remove_tree(self._path / uid)
+
+    def uids(self) -> set[ClaimUid]:
+        """The claims that have files here.
+
+        Raises:
+            NodeStateError: the directory cannot be read.
+        """
+        try:
+            return {ClaimUid(name) for name in os.listdir(self._path)}  # noqa: PTH208 - names are all that is needed
+        except FileNotFoundError:
+            return set()
+        except OSError as error:
+            raise node_state_error("read the directory of share files", self._path, error) from error
+
+    def records(self) -> Iterator[Entry]:
+        """What `claim.json` says, for each claim that has one that can be read: to make a lost ledger again.
+
+        Raises:
+            NodeStateError: the directory cannot be read.
+        """
+        for uid in sorted(self.uids()):
+            try:
+                text = (self._path / uid / _RECORD).read_text()
+                record = json.loads(text)
+                plan = from_json(json.dumps(record["plan"]))
+                boot = str(record["boot"])
+            except (OSError, ValueError, TypeError, KeyError, LedgerCorrupt):
+                continue
+            yield Entry(phase=Phase.COMPLETED, boot=boot, plan=plan)
+
+    def _ensure_share(self, directory: Path, share: PlannedShare) -> None:
+        limits = share.limits
+        if limits is None:
+            return
+        own = directory / share.spec.key
+        make_directory(own, mode=_DIRECTORY_MODE)
+        if not (own / "limits").exists():
+            write_atomic(own / "limits", encode(limits), mode=_LIMITS_MODE)
+        if not (own / "usage").exists():
+            write_atomic(own / "usage", bytes(abi.USAGE_SIZE), mode=_USAGE_MODE)
