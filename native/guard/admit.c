@@ -1,0 +1,66 @@
+#include "admit.h"
+
+#include <string.h>
+
+static CUresult admit_to(struct admission *admission, share_set shares, uint64_t bytes) {
+  int share = share_reserve(shares, bytes);
+  if (share < 0) return CUDA_ERROR_OUT_OF_MEMORY;
+  admission->charged = true;
+  admission->share = (unsigned)share;
+  return CUDA_SUCCESS;
+}
+
+CUresult admit(struct admission *admission, const struct device_place *place, uint64_t bytes) {
+  *admission = (struct admission){.charged = false, .bytes = bytes, .place = *place};
+  for (int healed = 0; healed < 2; healed++) {
+    share_set shares = 0;
+    bool known = device_shares(place->device, &shares);
+    if (known && shares != 0) return admit_to(admission, shares, bytes);
+    if (known && !share_is_any_broken()) return CUDA_SUCCESS;
+    share_heal();
+  }
+  return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+void admit_cancel(struct admission *admission) {
+  if (admission->charged) share_release(admission->share, admission->bytes);
+  admission->charged = false;
+}
+
+bool admit_resize(struct admission *admission, uint64_t bytes) {
+  if (admission->charged && bytes < admission->bytes) share_release(admission->share, admission->bytes - bytes);
+  if (admission->charged && bytes > admission->bytes &&
+      share_reserve((share_set)1 << admission->share, bytes - admission->bytes) < 0) {
+    return false;
+  }
+  admission->bytes = bytes;
+  return true;
+}
+
+bool admit_keep(struct admission *admission, enum ledger_kind kind, uint64_t key) {
+  if (!admission->charged) return true;
+  ledger_entry old, entry = {
+                        .key = key,
+                        .bytes = admission->bytes,
+                        .context = (uintptr_t)admission->place.context,
+                        .references = 1,
+                        .share = (uint16_t)admission->share,
+                        .kind = (uint8_t)kind,
+                        .device = (uint8_t)admission->place.device,
+                    };
+  if (!ledger_put(&entry, &old)) {
+    admit_cancel(admission);
+    return false;
+  }
+  if (old.kind != LEDGER_NONE) admit_refund(&old); /* the driver gave the same address again: the old piece was gone */
+  return true;
+}
+
+void admit_refund(const ledger_entry *entry) {
+  if (entry->bytes != 0) share_release(entry->share, entry->bytes);
+}
+
+void admit_refund_context(CUcontext context) {
+  ledger_entry entry;
+  while (context != NULL && ledger_take_of_context((uintptr_t)context, &entry)) admit_refund(&entry);
+}

@@ -1,0 +1,116 @@
+#include "device.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+#include "driver.h"
+#include "ledger.h"
+
+enum { CACHED_DEVICES = 64, POOL_ON_HOST = 255 };
+
+static _Atomic share_set cached_shares[CACHED_DEVICES];
+static atomic_bool is_cached[CACHED_DEVICES];
+
+void device_reset(void) {
+  for (int i = 0; i < CACHED_DEVICES; i++) atomic_store_explicit(&is_cached[i], false, memory_order_relaxed);
+}
+
+bool device_current(struct device_place *out) {
+  cuCtxGetCurrent_fn *current = DRIVER(cuCtxGetCurrent);
+  cuCtxGetDevice_fn *device = DRIVER(cuCtxGetDevice);
+  if (current == NULL || device == NULL) return false;
+  return current(&out->context) == CUDA_SUCCESS && out->context != NULL && device(&out->device) == CUDA_SUCCESS;
+}
+
+/* The device of a context that is not the current one: only the current context can be asked. */
+static bool device_of_context(CUcontext context, CUdevice *out) {
+  cuCtxPushCurrent_v2_fn *push = DRIVER(cuCtxPushCurrent_v2);
+  cuCtxPopCurrent_v2_fn *pop = DRIVER(cuCtxPopCurrent_v2);
+  cuCtxGetDevice_fn *device = DRIVER(cuCtxGetDevice);
+  if (push == NULL || pop == NULL || device == NULL || push(context) != CUDA_SUCCESS) return false;
+  bool known = device(out) == CUDA_SUCCESS;
+  CUcontext popped;
+  (void)pop(&popped);
+  return known;
+}
+
+bool device_of_stream(CUstream stream, struct device_place *out) {
+  bool known = device_current(out);
+  if ((uintptr_t)stream > CU_STREAM_PER_THREAD_VALUE) {
+    cuStreamGetCtx_fn *context_of = DRIVER(cuStreamGetCtx);
+    CUcontext context = NULL;
+    if (context_of != NULL && context_of(stream, &context) == CUDA_SUCCESS && context != NULL && (!known || context != out->context)) {
+      known = device_of_context(context, &out->device);
+    }
+  }
+  out->context = NULL;
+  return known;
+}
+
+static bool is_default_pool(CUmemoryPool pool, CUdevice *out) {
+  cuDeviceGetCount_fn *count_of = DRIVER(cuDeviceGetCount);
+  cuDeviceGetDefaultMemPool_fn *default_of = DRIVER(cuDeviceGetDefaultMemPool);
+  int count = 0;
+  if (count_of == NULL || default_of == NULL || count_of(&count) != CUDA_SUCCESS) return false;
+  for (int i = 0; i < count; i++) {
+    CUmemoryPool candidate = NULL;
+    if (default_of(&candidate, i) == CUDA_SUCCESS && candidate == pool) {
+      *out = i;
+      return true;
+    }
+  }
+  return false;
+}
+
+bool device_of_pool(CUmemoryPool pool, CUstream stream, struct device_place *out, bool *on_host) {
+  ledger_entry known;
+  *on_host = false;
+  out->context = NULL;
+  if (ledger_get(LEDGER_POOL, (uintptr_t)pool, &known)) {
+    *on_host = known.device == POOL_ON_HOST;
+    out->device = known.device;
+    return true;
+  }
+  return is_default_pool(pool, &out->device) || device_of_stream(stream, out);
+}
+
+static void write_uuid(const CUuuid *uuid, char text[SHARE_UUID_TEXT]) {
+  static const char digits[] = "0123456789abcdef";
+  char *at = text;
+  memcpy(at, "GPU-", 4);
+  at += 4;
+  for (int i = 0; i < 16; i++) {
+    if (i == 4 || i == 6 || i == 8 || i == 10) *at++ = '-';
+    *at++ = digits[uuid->bytes[i] >> 4];
+    *at++ = digits[uuid->bytes[i] & 15];
+  }
+  *at = '\0';
+}
+
+bool device_shares(CUdevice device, share_set *out) {
+  bool cacheable = device >= 0 && device < CACHED_DEVICES;
+  if (cacheable && atomic_load_explicit(&is_cached[device], memory_order_acquire)) {
+    *out = atomic_load_explicit(&cached_shares[device], memory_order_relaxed);
+    return true;
+  }
+  cuDeviceGetUuid_fn *uuid_of = (cuDeviceGetUuid_fn *)DRIVER(cuDeviceGetUuid_v2); /* tells MIG instances apart; CUDA 11.4 */
+  if (uuid_of == NULL) uuid_of = DRIVER(cuDeviceGetUuid);
+  CUuuid uuid;
+  if (uuid_of == NULL || uuid_of(&uuid, device) != CUDA_SUCCESS) return false;
+  char text[SHARE_UUID_TEXT];
+  write_uuid(&uuid, text);
+  *out = share_of_uuid(text);
+  if (cacheable && !share_is_any_broken()) {
+    atomic_store_explicit(&cached_shares[device], *out, memory_order_relaxed);
+    atomic_store_explicit(&is_cached[device], true, memory_order_release);
+  }
+  return true;
+}
+
+bool device_shares_nvml(nvmlDevice_t device, share_set *out) {
+  nvmlDeviceGetUUID_fn *uuid_of = DRIVER(nvmlDeviceGetUUID);
+  char text[NVML_UUID_SIZE];
+  if (uuid_of == NULL || uuid_of(device, text, sizeof text) != NVML_SUCCESS) return false;
+  *out = share_of_uuid(text);
+  return true;
+}

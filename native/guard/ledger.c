@@ -1,0 +1,127 @@
+#include "ledger.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#include "lock.h"
+#include "prim.h"
+
+enum { SHARDS = 16, FIRST_CAPACITY = 128 };
+
+struct shard {
+  _Alignas(64) guard_lock lock;
+  uint32_t count;
+  uint32_t capacity; /* a power of two, or 0 before first use */
+  ledger_entry *entries;
+};
+
+static struct shard shards[SHARDS];
+
+static uint64_t hash(uint8_t kind, uint64_t key) {
+  uint64_t mixed = (key ^ ((uint64_t)kind << 56)) * 0x9E3779B97F4A7C15u;
+  return mixed ^ (mixed >> 29);
+}
+
+static struct shard *shard_of(uint64_t hashed) {
+  return &shards[(hashed >> 40) % SHARDS];
+}
+
+void ledger_reset(void) {
+  memset(shards, 0, sizeof shards); /* a parent's tables stay mapped: another of its threads may have been changing them */
+}
+
+/* The entry, or the free place where it would go.  The table is never full. */
+static uint32_t place_of(const struct shard *shard, uint8_t kind, uint64_t key) {
+  uint32_t mask = shard->capacity - 1;
+  uint32_t at = (uint32_t)hash(kind, key) & mask;
+  while (shard->entries[at].kind != LEDGER_NONE && (shard->entries[at].key != key || shard->entries[at].kind != kind)) {
+    at = (at + 1) & mask;
+  }
+  return at;
+}
+
+static bool grow(struct shard *shard) {
+  struct shard larger = {.capacity = shard->capacity == 0 ? FIRST_CAPACITY : shard->capacity * 2};
+  larger.entries = prim_pages(larger.capacity * sizeof *larger.entries);
+  if (larger.entries == NULL) return false;
+  for (uint32_t i = 0; i < shard->capacity; i++) {
+    const ledger_entry *entry = &shard->entries[i];
+    if (entry->kind != LEDGER_NONE) larger.entries[place_of(&larger, entry->kind, entry->key)] = *entry;
+  }
+  prim_unmap(shard->entries, shard->capacity * sizeof *shard->entries);
+  shard->entries = larger.entries;
+  shard->capacity = larger.capacity;
+  return true;
+}
+
+/* Empties a place and moves up what had to step aside because of it, so that no tombstones are needed. */
+static void remove_at(struct shard *shard, uint32_t hole) {
+  uint32_t mask = shard->capacity - 1;
+  for (uint32_t at = (hole + 1) & mask; shard->entries[at].kind != LEDGER_NONE; at = (at + 1) & mask) {
+    uint32_t home = (uint32_t)hash(shard->entries[at].kind, shard->entries[at].key) & mask;
+    if (((at - home) & mask) < ((at - hole) & mask)) continue;
+    shard->entries[hole] = shard->entries[at];
+    hole = at;
+  }
+  memset(&shard->entries[hole], 0, sizeof shard->entries[hole]);
+  shard->count--;
+}
+
+bool ledger_put(const ledger_entry *entry, ledger_entry *old) {
+  struct shard *shard = shard_of(hash(entry->kind, entry->key));
+  GUARD_HOLD(&shard->lock);
+  if (shard->count * 4 >= shard->capacity * 3 && !grow(shard)) return false;
+  ledger_entry *place = &shard->entries[place_of(shard, entry->kind, entry->key)];
+  *old = *place;
+  if (place->kind == LEDGER_NONE) shard->count++;
+  *place = *entry;
+  return true;
+}
+
+static ledger_entry *find(const struct shard *shard, enum ledger_kind kind, uint64_t key) {
+  if (shard->capacity == 0) return NULL;
+  ledger_entry *place = &shard->entries[place_of(shard, (uint8_t)kind, key)];
+  return place->kind == LEDGER_NONE ? NULL : place;
+}
+
+bool ledger_take(enum ledger_kind kind, uint64_t key, ledger_entry *out) {
+  struct shard *shard = shard_of(hash((uint8_t)kind, key));
+  GUARD_HOLD(&shard->lock);
+  ledger_entry *entry = find(shard, kind, key);
+  if (entry == NULL) return false;
+  *out = *entry;
+  remove_at(shard, (uint32_t)(entry - shard->entries));
+  return true;
+}
+
+bool ledger_get(enum ledger_kind kind, uint64_t key, ledger_entry *out) {
+  struct shard *shard = shard_of(hash((uint8_t)kind, key));
+  GUARD_HOLD(&shard->lock);
+  const ledger_entry *entry = find(shard, kind, key);
+  if (entry != NULL) *out = *entry;
+  return entry != NULL;
+}
+
+uint32_t ledger_refer(enum ledger_kind kind, uint64_t key, int32_t change) {
+  struct shard *shard = shard_of(hash((uint8_t)kind, key));
+  GUARD_HOLD(&shard->lock);
+  ledger_entry *entry = find(shard, kind, key);
+  if (entry == NULL) return UINT32_MAX;
+  entry->references += (uint32_t)change;
+  return entry->references;
+}
+
+bool ledger_take_of_context(uint64_t context, ledger_entry *out) {
+  for (unsigned s = 0; s < SHARDS; s++) {
+    struct shard *shard = &shards[s];
+    GUARD_HOLD(&shard->lock);
+    for (uint32_t i = 0; i < shard->capacity; i++) {
+      const ledger_entry *entry = &shard->entries[i];
+      if (entry->kind == LEDGER_NONE || entry->context == 0 || entry->context != context) continue;
+      *out = *entry;
+      remove_at(shard, i);
+      return true;
+    }
+  }
+  return false;
+}

@@ -1,0 +1,44 @@
+/* What this process was charged for: one entry per piece of device memory, found again when it is freed.
+ *
+ * Open addressing in pages of its own (no malloc: programs hook that too), in shards so that threads do not meet.  Keys of
+ * different kinds may have equal numbers.
+ */
+#ifndef GUARD_LEDGER_H
+#define GUARD_LEDGER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum ledger_kind {
+  LEDGER_NONE = 0,
+  LEDGER_POINTER, /* CUdeviceptr, whatever allocated it */
+  LEDGER_HANDLE,  /* CUmemGenericAllocationHandle */
+  LEDGER_ARRAY,   /* CUarray, CUmipmappedArray */
+  LEDGER_POOL,    /* CUmemoryPool: carries its device, no bytes */
+};
+
+typedef struct ledger_entry {
+  uint64_t key;
+  uint64_t bytes;
+  uint64_t context; /* CUcontext that the memory dies with; 0 when it does not */
+  uint32_t references;
+  uint16_t share;
+  uint8_t kind; /* enum ledger_kind */
+  uint8_t device;
+} ledger_entry;
+
+/* Forgets all; for the first use and for a forked child. */
+void ledger_reset(void);
+/* False when there is no memory for another entry.  An entry of the same kind and key is replaced and handed out in *old, whose
+ * kind is LEDGER_NONE otherwise. */
+bool ledger_put(const ledger_entry *entry, ledger_entry *old);
+/* Removes an entry; false when it is unknown. */
+bool ledger_take(enum ledger_kind kind, uint64_t key, ledger_entry *out);
+/* Reads an entry; false when it is unknown. */
+bool ledger_get(enum ledger_kind kind, uint64_t key, ledger_entry *out);
+/* Adds to an entry's references and returns the new number; UINT32_MAX when it is unknown. */
+uint32_t ledger_refer(enum ledger_kind kind, uint64_t key, int32_t change);
+/* Removes some entry of the context; false when there is none (left). */
+bool ledger_take_of_context(uint64_t context, ledger_entry *out);
+
+#endif

@@ -1,0 +1,124 @@
+/* What a program sees of a device's memory: its shares, through CUDA and through NVML alike. */
+#include "device.h"
+#include "driver.h"
+#include "gate.h"
+
+static uint64_t least(uint64_t a, uint64_t b) {
+  return a < b ? a : b;
+}
+
+struct memory {
+  uint64_t total, free;
+  uint64_t used; /* by the share's processes */
+};
+
+/* Replaces the device's figures by the shares'; false when there is nothing to replace. */
+static bool narrow(struct memory *memory, share_set shares) {
+  struct share_view view;
+  if (shares == 0) return false;
+  share_look(shares, &view);
+  if (!view.limited) return false;
+  memory->total = least(view.limit_bytes, memory->total);
+  memory->free = least(least(view.free_bytes, memory->free), memory->total);
+  memory->used = least(view.used_bytes, memory->total);
+  return true;
+}
+
+static bool narrow_current(struct memory *memory) {
+  struct device_place place;
+  share_set shares;
+  return device_current(&place) && device_shares(place.device, &shares) && narrow(memory, shares);
+}
+
+GUARD_EXPORT CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes) {
+  __typeof__(&cuMemGetInfo_v2) real = REAL(cuMemGetInfo_v2);
+  if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
+  GATE(limited);
+  CUresult result = real(free_bytes, total_bytes);
+  if (!limited || result != CUDA_SUCCESS) return result;
+  struct memory memory = {
+      .total = total_bytes != NULL ? *total_bytes : UINT64_MAX,
+      .free = free_bytes != NULL ? *free_bytes : UINT64_MAX,
+  };
+  if (!narrow_current(&memory)) return result;
+  if (total_bytes != NULL) *total_bytes = (size_t)memory.total;
+  if (free_bytes != NULL) *free_bytes = (size_t)memory.free;
+  return result;
+}
+
+GUARD_EXPORT CUresult cuMemGetInfo(unsigned int *free_bytes, unsigned int *total_bytes) {
+  __typeof__(&cuMemGetInfo) real = REAL(cuMemGetInfo);
+  if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
+  GATE(limited);
+  CUresult result = real(free_bytes, total_bytes);
+  if (!limited || result != CUDA_SUCCESS) return result;
+  struct memory memory = {
+      .total = total_bytes != NULL ? *total_bytes : UINT32_MAX,
+      .free = free_bytes != NULL ? *free_bytes : UINT32_MAX,
+  };
+  if (!narrow_current(&memory)) return result;
+  if (total_bytes != NULL) *total_bytes = (unsigned int)memory.total;
+  if (free_bytes != NULL) *free_bytes = (unsigned int)memory.free;
+  return result;
+}
+
+static bool narrow_total(uint64_t *total, CUdevice device) {
+  struct memory memory = {.total = *total};
+  share_set shares;
+  if (!device_shares(device, &shares) || !narrow(&memory, shares)) return false;
+  *total = memory.total;
+  return true;
+}
+
+GUARD_EXPORT CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device) {
+  __typeof__(&cuDeviceTotalMem_v2) real = REAL(cuDeviceTotalMem_v2);
+  if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
+  GATE(limited);
+  CUresult result = real(bytes, device);
+  if (!limited || result != CUDA_SUCCESS || bytes == NULL) return result;
+  uint64_t total = *bytes;
+  if (narrow_total(&total, device)) *bytes = (size_t)total;
+  return result;
+}
+
+GUARD_EXPORT CUresult cuDeviceTotalMem(unsigned int *bytes, CUdevice device) {
+  __typeof__(&cuDeviceTotalMem) real = REAL(cuDeviceTotalMem);
+  if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
+  GATE(limited);
+  CUresult result = real(bytes, device);
+  if (!limited || result != CUDA_SUCCESS || bytes == NULL) return result;
+  uint64_t total = *bytes;
+  if (narrow_total(&total, device)) *bytes = (unsigned int)total;
+  return result;
+}
+
+GUARD_EXPORT nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *info) {
+  __typeof__(&nvmlDeviceGetMemoryInfo) real = REAL(nvmlDeviceGetMemoryInfo);
+  if (real == NULL) return NVML_ERROR_UNINITIALIZED;
+  GATE(limited);
+  nvmlReturn_t result = real(device, info);
+  if (!limited || result != NVML_SUCCESS || info == NULL) return result;
+  struct memory memory = {.total = info->total, .free = info->free};
+  share_set shares;
+  if (!device_shares_nvml(device, &shares) || !narrow(&memory, shares)) return result;
+  info->total = memory.total;
+  info->free = memory.free;
+  info->used = memory.used;
+  return result;
+}
+
+GUARD_EXPORT nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v2_t *info) {
+  __typeof__(&nvmlDeviceGetMemoryInfo_v2) real = REAL(nvmlDeviceGetMemoryInfo_v2);
+  if (real == NULL) return NVML_ERROR_UNINITIALIZED;
+  GATE(limited);
+  nvmlReturn_t result = real(device, info);
+  if (!limited || result != NVML_SUCCESS || info == NULL) return result;
+  struct memory memory = {.total = info->total, .free = info->free};
+  share_set shares;
+  if (!device_shares_nvml(device, &shares) || !narrow(&memory, shares)) return result;
+  info->total = memory.total;
+  info->free = memory.free;
+  info->used = memory.used;
+  info->reserved = 0; /* the driver's own memory is no part of a share */
+  return result;
+}
