@@ -15,10 +15,19 @@ from pathlib import Path
 
 from hami_dra.core.errors import NodeStateError
 
-__all__ = ["is_abandoned", "make_directory", "node_state_error", "remove_file", "remove_tree", "write_atomic"]
+__all__ = [
+    "create_zeroed",
+    "is_abandoned",
+    "make_directory",
+    "node_state_error",
+    "remove_file",
+    "remove_tree",
+    "write_atomic",
+]
 
 _TEMPORARY = ".hami-tmp"
 _ABANDONED_S = 60.0
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full: free some space",
@@ -49,7 +58,7 @@ def write_atomic(path: Path, data: bytes, *, mode: int, durable: bool = False) -
     Raises:
         NodeStateError: it could not be written; nothing is left behind.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}{_TEMPORARY}")
+    temporary = _temporary(path)
     try:
         _write(temporary, data, mode=mode, durable=durable)
         temporary.replace(path)
@@ -59,6 +68,31 @@ def write_atomic(path: Path, data: bytes, *, mode: int, durable: bool = False) -
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise node_state_error("write a file", path, error) from error
+
+
+def create_zeroed(path: Path, *, size: int, mode: int) -> None:
+    """Make a file of that many zero bytes; one that exists is not touched.
+
+    Its blocks are allocated: whoever maps it must not die of a disk that fills up later.
+
+    Raises:
+        NodeStateError: it could not be made; nothing is left behind.
+    """
+    temporary = _temporary(path)
+    try:
+        if path.exists():
+            return
+        descriptor = os.open(temporary, _CREATE, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+            os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
+        temporary.rename(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise node_state_error("make a file", path, error) from error
 
 
 def is_abandoned(path: Path) -> bool:
@@ -111,8 +145,12 @@ def remove_tree(path: Path) -> None:
         raise node_state_error("remove a directory", path, error) from error
 
 
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}{_TEMPORARY}")
+
+
 def _write(path: Path, data: bytes, *, mode: int, durable: bool) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    descriptor = os.open(path, _CREATE, 0o600)
     try:
         written = 0
         while written < len(data):

@@ -17,7 +17,7 @@ from hami_dra.core.ids import ClaimUid
 from hami_dra.core.limits import encode
 from hami_dra.core.plan import ClaimPlan, PlannedShare
 from hami_dra.core.record import Entry, Phase, from_json, to_json
-from hami_dra.host.files import make_directory, node_state_error, remove_tree, write_atomic
+from hami_dra.host.files import create_zeroed, make_directory, node_state_error, remove_tree, write_atomic
 
 __all__ = ["ShareDirectory"]
 
@@ -102,5 +102,4 @@ class ShareDirectory:
         make_directory(own, mode=_DIRECTORY_MODE)
         if not (own / "limits").exists():
             write_atomic(own / "limits", encode(limits), mode=_LIMITS_MODE)
-        if not (own / "usage").exists():
-            write_atomic(own / "usage", bytes(abi.USAGE_SIZE), mode=_USAGE_MODE)
+        create_zeroed(own / "usage", size=abi.USAGE_SIZE, mode=_USAGE_MODE)

@@ -1,0 +1,162 @@
+"""What the services of the node plugin need from outside, as Protocols.
+
+Adapters (`host`, `kube`, `vendors`) fit them without knowing them; tests hand in fakes, or wrap an adapter to crash between any
+two effects.  Every method raises errors of `core.errors` only.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from hami_dra.api.k8s import AllocatedDeviceStatus, JsonObject, ResourceClaim, ResourceSlice
+from hami_dra.core.ids import ClaimUid
+from hami_dra.core.plan import ClaimPlan
+from hami_dra.core.record import Entry
+
+__all__ = [
+    "CdiFiles",
+    "ClaimReader",
+    "DeviceStatusWriter",
+    "Ledger",
+    "Locks",
+    "NodeFiles",
+    "ShareFiles",
+    "SliceStore",
+]
+
+
+class ClaimReader(Protocol):
+    """Claims as the API server holds them."""
+
+    def get(self, *, namespace: str, name: str) -> ResourceClaim:
+        """One claim; `NotFound` if there is none, `ApiUnavailable` if nobody can tell."""
+        ...
+
+
+class DeviceStatusWriter(Protocol):
+    """`ResourceClaim.status.devices`."""
+
+    def apply_devices(
+        self, claim: ResourceClaim, devices: Iterable[AllocatedDeviceStatus], *, field_manager: str
+    ) -> ResourceClaim:
+        """Make `devices` all that `field_manager` says there, by server-side apply."""
+        ...
+
+
+class SliceStore(Protocol):
+    """The ResourceSlices of this driver on this node."""
+
+    def list(self) -> list[ResourceSlice]:
+        """All of them."""
+        ...
+
+    def create(self, wanted: ResourceSlice) -> ResourceSlice:
+        """Create one; returns what the server kept."""
+        ...
+
+    def update(self, wanted: ResourceSlice) -> ResourceSlice:
+        """Replace one, at its resourceVersion; returns what the server kept."""
+        ...
+
+    def delete(self, doomed: ResourceSlice) -> None:
+        """Delete one, if it is still the same object."""
+        ...
+
+
+class Ledger(Protocol):
+    """The durable record of prepared claims."""
+
+    @property
+    def moved_aside(self) -> Path | None:
+        """Where a damaged predecessor lies, if this ledger had to start empty."""
+        ...
+
+    def get(self, uid: ClaimUid) -> Entry | None:
+        """What is known of the claim."""
+        ...
+
+    def entries(self) -> list[Entry]:
+        """Everything, those of another boot too."""
+        ...
+
+    def begin(self, plan: ClaimPlan, *, check: Callable[[Sequence[ClaimPlan]], None]) -> None:
+        """Write down as Started unless `check`, given all other claims of this boot, raises."""
+        ...
+
+    def complete(self, uid: ClaimUid) -> None:
+        """Turn Started to Completed, on disk."""
+        ...
+
+    def remove(self, uid: ClaimUid) -> None:
+        """Forget the claim; an unknown one is no error."""
+        ...
+
+    def restore(self, entries: Iterable[Entry]) -> None:
+        """Add claims that are known from elsewhere."""
+        ...
+
+
+class ShareFiles(Protocol):
+    """Limits and usage files."""
+
+    def ensure(self, plan: ClaimPlan, *, boot: str) -> None:
+        """Make whatever lacks; what is there stays as it is."""
+        ...
+
+    def remove(self, uid: ClaimUid) -> None:
+        """Remove all files of the claim; none is no error."""
+        ...
+
+    def uids(self) -> set[ClaimUid]:
+        """The claims that have files."""
+        ...
+
+    def records(self) -> Iterator[Entry]:
+        """What the files say was prepared."""
+        ...
+
+
+class CdiFiles(Protocol):
+    """CDI specs of claims."""
+
+    def write(self, uid: ClaimUid, spec: JsonObject) -> None:
+        """Write the claim's spec, unless the file says the same already."""
+        ...
+
+    def remove(self, uid: ClaimUid) -> None:
+        """Remove the claim's spec; none is no error."""
+        ...
+
+    def uids(self) -> set[ClaimUid]:
+        """The claims that have a spec."""
+        ...
+
+    def sweep(self) -> None:
+        """Remove what killed writers left."""
+        ...
+
+
+class Locks(Protocol):
+    """One worker at a time for one claim, whatever its thread and process."""
+
+    def hold(self, uid: ClaimUid) -> AbstractContextManager[None]:
+        """Wait for the claim, and keep everybody else out."""
+        ...
+
+    def try_hold(self, uid: ClaimUid) -> AbstractContextManager[bool]:
+        """Keep everybody else out if nobody is in: says whether that worked."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeFiles:
+    """Everything durable that the node plugin works on, and the boot in which it does."""
+
+    ledger: Ledger
+    shares: ShareFiles
+    cdi: CdiFiles
+    locks: Locks
+    boot: str
+    """Id of the running boot: what another one left counts for nothing."""

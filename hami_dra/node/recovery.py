@@ -1,0 +1,94 @@
+"""What a start does about the past, and what a minute's look does about files that went missing.
+
+`recover` needs no hardware: it undoes preparations that did not end, drops everything of another boot, removes files that no
+row of the ledger owns, and fills a ledger that was lost from the share files.  `restore` makes missing files of prepared claims
+again as soon as the devices are known.  Both leave a claim alone that somebody is working on: a second node plugin may
+run beside this one.
+"""
+
+import logging
+
+from hami_dra.core.errors import DeviceLost, NodeStateError
+from hami_dra.core.ids import ClaimUid
+from hami_dra.node.discovery import Discovery
+from hami_dra.node.ports import NodeFiles
+from hami_dra.node.state import NodeState
+
+__all__ = ["Recovery"]
+
+_log = logging.getLogger(__name__)
+
+
+class Recovery:
+    """Brings the files of this node and its ledger together."""
+
+    def __init__(self, *, state: NodeState, discovery: Discovery, files: NodeFiles) -> None:
+        """Work with the files that `state` works with."""
+        self._state = state
+        self._discovery = discovery
+        self._ledger = files.ledger
+        self._shares = files.shares
+        self._cdi = files.cdi
+        self._locks = files.locks
+        self._boot = files.boot
+
+    def recover(self) -> None:
+        """Once, before kubelet can call.
+
+        Raises:
+            NodeStateError: the node's files cannot be read or written.
+        """
+        self._refill_ledger()
+        for entry in self._ledger.entries():
+            if not self._state.is_prepared(entry):
+                self._undo_unfinished(entry.plan.uid)
+        for uid in sorted(self._cdi.uids() | self._shares.uids()):
+            self._sweep(uid)
+        self._cdi.sweep()
+
+    def restore(self) -> None:
+        """After each look at the hardware: make missing files of prepared claims again.  Failures are logged, not raised."""
+        try:
+            whole = self._cdi.uids() & self._shares.uids()
+            for entry in self._ledger.entries():
+                if self._state.is_prepared(entry) and entry.plan.uid not in whole:
+                    self._restore_claim(entry.plan.uid)
+        except NodeStateError as error:
+            _log.warning("files of prepared claims could not be made again: %s", error)
+
+    def _refill_ledger(self) -> None:
+        if self._ledger.moved_aside is None:
+            return
+        known = [entry for entry in self._shares.records() if entry.boot == self._boot]
+        self._ledger.restore(known)
+        _log.warning(
+            "the ledger was damaged and was made again from the share files; the old one lies at %s",
+            self._ledger.moved_aside,
+            extra={"claims": len(known)},
+        )
+
+    def _undo_unfinished(self, uid: ClaimUid) -> None:
+        with self._locks.try_hold(uid) as mine:
+            entry = self._ledger.get(uid) if mine else None
+            if entry is not None and not self._state.is_prepared(entry):
+                self._state.undo(uid)
+                _log.info("undid a preparation of an earlier run", extra={"claim_uid": uid, "phase": entry.phase})
+
+    def _sweep(self, uid: ClaimUid) -> None:
+        with self._locks.try_hold(uid) as mine:
+            if mine and self._ledger.get(uid) is None:
+                self._cdi.remove(uid)
+                self._shares.remove(uid)
+                _log.info("removed files that belong to no claim", extra={"claim_uid": uid})
+
+    def _restore_claim(self, uid: ClaimUid) -> None:
+        with self._locks.try_hold(uid) as mine:
+            entry = self._ledger.get(uid) if mine else None
+            if entry is None or not self._state.is_prepared(entry):
+                return
+            try:
+                self._state.ensure_files(entry.plan, self._discovery.current())
+            except DeviceLost as error:
+                _log.warning("files of a prepared claim could not be made again: %s", error)
+                return
+            _log.info("made missing files of a claim again", extra={"claim_uid": uid})

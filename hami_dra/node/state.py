@@ -1,0 +1,268 @@
+"""Prepares and unprepares claims: the order of effects, and what a second attempt makes of a first one.
+
+    prepare     lock claim -> ledger? -> claim from the API server -> plan -> ledger Started (capacity checked)
+                -> share files -> CDI file -> ledger Completed -> answer
+    unprepare   lock claim -> CDI file -> share files -> ledger
+
+Whatever lies between a Started row and its end is undone by the next attempt or the next start (`node.recovery`), so a kill -9
+between any two effects leaves nothing that a retry does not heal.  The ledger's row is the first thing of a claim to come and
+the last to go: files without a row belong to nobody.  Nothing of the truth is kept in memory, since a second node plugin may
+work on the same node during a rolling update.
+"""
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from hami_dra._lib.clock import SYSTEM_CLOCK, Clock
+from hami_dra.api.k8s import ResourceClaim
+from hami_dra.core.allocation import Allocation, read_allocation
+from hami_dra.core.cdi import NodePaths, claim_spec
+from hami_dra.core.errors import (
+    ApiUnavailable,
+    ClaimChanged,
+    DeviceLost,
+    DriverError,
+    HamiDraError,
+    NotFound,
+    UnknownDevice,
+)
+from hami_dra.core.ids import ClaimUid, PoolName, ShareId
+from hami_dra.core.inventory import Inventory
+from hami_dra.core.plan import ClaimPlan, check_capacity, plan_claim
+from hami_dra.core.record import Entry, Phase
+from hami_dra.core.resolve import resolve
+from hami_dra.node.discovery import Discovery
+from hami_dra.node.ports import ClaimReader, NodeFiles
+
+__all__ = ["ClaimRef", "NodeState", "Prepared", "PreparedDevice"]
+
+_UID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimRef:
+    """A claim as kubelet names it."""
+
+    namespace: str
+    name: str
+    uid: ClaimUid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedDevice:
+    """One prepared share as kubelet wants to hear of it."""
+
+    request: str
+    """Without a subrequest: what a pod's containers refer to."""
+    pool: str
+    device: str
+    cdi_id: str
+    share_id: ShareId | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A prepared claim."""
+
+    plan: ClaimPlan
+    claim: ResourceClaim | None
+    """As it was read; None where the API server could not be asked and did not have to be."""
+
+    @property
+    def devices(self) -> list[PreparedDevice]:
+        """One for each share, in the order of the allocation."""
+        return [
+            PreparedDevice(
+                request=share.spec.base_request,
+                pool=share.spec.pool,
+                device=share.spec.device,
+                cdi_id=self.plan.cdi_id(share),
+                share_id=share.spec.share_id,
+            )
+            for share in self.plan.shares
+        ]
+
+
+class NodeState:
+    """What is prepared on this node.  Safe to use from many threads; claims do not wait for each other."""
+
+    def __init__(
+        self,
+        *,
+        claims: ClaimReader,
+        discovery: Discovery,
+        files: NodeFiles,
+        paths: NodePaths,
+        pool: PoolName,
+        observe: Callable[[str, float], None] = lambda _step, _seconds: None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        """Work with these adapters.
+
+        Args:
+            claims: reads claims.
+            discovery: knows the devices of this node.
+            files: the ledger, share files, CDI files and locks.
+            paths: where the share files and the guard lie on the host.
+            pool: of this node; allocations from another one are refused.
+            observe: told how many seconds a step of a prepare took.
+            clock: measures them.
+        """
+        self._claims = claims
+        self._discovery = discovery
+        self._ledger = files.ledger
+        self._shares = files.shares
+        self._cdi = files.cdi
+        self._locks = files.locks
+        self._boot = files.boot
+        self._paths = paths
+        self._pool = pool
+        self._observe = observe
+        self._clock = clock
+
+    def prepare(self, ref: ClaimRef) -> Prepared:
+        """Prepare the claim, or find it prepared.
+
+        Raises:
+            HamiDraError: it could not be, and nothing of it is left.
+        """
+        _check_uid(ref.uid)
+        with self._locks.hold(ref.uid):
+            entry = self._ledger.get(ref.uid)
+            done = entry is not None and self.is_prepared(entry)
+            with self._step("claim"):
+                claim = self._read(ref, needed=not done)
+            if entry is not None and done:
+                with self._step("repeat"):
+                    return self._repeat(entry.plan, claim)
+            if claim is None:
+                raise ClaimChanged(f"claim {ref.namespace}/{ref.name} could not be read")
+            return self._first(claim, leftover=entry is not None)
+
+    def unprepare(self, uid: ClaimUid) -> None:
+        """Undo whatever was done for the claim; an unknown one is no error.  Needs nobody but this node.
+
+        Raises:
+            HamiDraError: something of it is left; the next attempt goes on there.
+        """
+        _check_uid(uid)
+        with self._locks.hold(uid):
+            self.undo(uid)
+
+    def undo(self, uid: ClaimUid) -> None:
+        """Remove the claim's files, then its row.  The caller holds the claim's lock."""
+        self._cdi.remove(uid)
+        self._shares.remove(uid)
+        self._ledger.remove(uid)
+
+    def is_prepared(self, entry: Entry) -> bool:
+        """Whether the claim of this row is prepared: of this boot, and complete."""
+        return entry.phase is Phase.COMPLETED and entry.boot == self._boot
+
+    def ensure_files(self, plan: ClaimPlan, inventory: Inventory) -> None:
+        """Make what lacks of a prepared claim's files.  The caller holds the claim's lock.
+
+        Raises:
+            DeviceLost: a device of the claim is gone.
+            NodeStateError: a file could not be written.
+        """
+        for share in plan.shares:
+            if inventory.gpu(share.spec.device) is None:
+                raise DeviceLost(
+                    f"claim {plan.namespace}/{plan.name}: device {share.spec.device} is gone from this node"
+                )
+        self._shares.ensure(plan, boot=self._boot)
+        self._cdi.write(plan.uid, claim_spec(plan, inventory, self._paths))
+
+    def _read(self, ref: ClaimRef, *, needed: bool) -> ResourceClaim | None:
+        try:
+            claim = self._claims.get(namespace=ref.namespace, name=ref.name)
+        except NotFound as error:
+            raise ClaimChanged(f"claim {ref.namespace}/{ref.name} was deleted") from error
+        except ApiUnavailable:
+            if needed:
+                raise
+            return None
+        if (uid := claim["metadata"].get("uid")) != ref.uid:
+            raise ClaimChanged(
+                f"claim {ref.namespace}/{ref.name} was replaced: its UID is {uid}, kubelet asked for {ref.uid}"
+            )
+        return claim
+
+    def _repeat(self, plan: ClaimPlan, claim: ResourceClaim | None) -> Prepared:
+        if claim is not None:
+            _check_unchanged(read_allocation(claim), plan)
+        try:
+            self.ensure_files(plan, self._discovery.current())
+        except DriverError:
+            # Right after a start the hardware may not be known yet; what was written before is as good as ever.
+            if plan.uid not in self._cdi.uids():
+                raise
+        return Prepared(plan=plan, claim=claim)
+
+    def _first(self, claim: ResourceClaim, *, leftover: bool) -> Prepared:
+        inventory = self._discovery.current()
+        with self._step("plan"):
+            plan = self._plan(claim, inventory)
+        if leftover:
+            self.undo(plan.uid)
+        with self._step("begin"):
+            self._ledger.begin(plan, check=lambda others: check_capacity(plan, others, inventory))
+        try:
+            with self._step("shares"):
+                self._shares.ensure(plan, boot=self._boot)
+            with self._step("cdi"):
+                self._cdi.write(plan.uid, claim_spec(plan, inventory, self._paths))
+            with self._step("complete"):
+                self._ledger.complete(plan.uid)
+        except HamiDraError:
+            # What cannot be undone now stays Started, and the next attempt undoes it.
+            with contextlib.suppress(HamiDraError):
+                self.undo(plan.uid)
+            raise
+        return Prepared(plan=plan, claim=claim)
+
+    def _plan(self, claim: ResourceClaim, inventory: Inventory) -> ClaimPlan:
+        allocation = read_allocation(claim)
+        where = f"claim {allocation.namespace}/{allocation.name}"
+        for result in allocation.results:
+            if result.pool != self._pool:
+                raise UnknownDevice(
+                    f"{where}: device {result.device} is of pool {result.pool}, but this node's pool is {self._pool}"
+                )
+            if inventory.gpu(result.device) is None and self._discovery.was_here(result.device):
+                raise DeviceLost(f"{where}: device {result.device} was on this node and is gone")
+        return plan_claim(allocation, resolve(allocation), inventory)
+
+    @contextlib.contextmanager
+    def _step(self, name: str) -> Iterator[None]:
+        started = self._clock.monotonic()
+        yield
+        self._observe(name, self._clock.monotonic() - started)
+
+
+def _check_uid(uid: ClaimUid) -> None:
+    """A UID becomes a file name: let nothing else through."""
+    if not _UID.fullmatch(uid):
+        raise ClaimChanged(f"{uid!r} is not the UID of a claim")
+
+
+def _check_unchanged(allocation: Allocation, plan: ClaimPlan) -> None:
+    """Refuse to hand a prepared claim to consumers to whom something else was allocated.
+
+    Only what was allocated counts, not what configuration makes of it: another release may read that differently.
+    """
+    allocated = [
+        (r.request, r.pool, r.device, r.share_id, r.memory_bytes, r.cores_percent or 0) for r in allocation.results
+    ]
+    prepared = [
+        (s.request, s.pool, s.device, s.share_id, s.memory_bytes, s.cores_percent)
+        for s in (share.spec for share in plan.shares)
+    ]
+    if allocated != prepared:
+        raise ClaimChanged(
+            f"claim {plan.namespace}/{plan.name} is prepared on {', '.join(s.spec.key for s in plan.shares)}, but is allocated"
+            f" {', '.join(result.key for result in allocation.results)} now; it is prepared again after kubelet unprepared it"
+        )
