@@ -1,8 +1,8 @@
 """What a share changes in a container, in two halves.
 
 The share's half (`share_data`) is the same wherever it is computed: paths in the container, their options, limits.  The
-controller publishes it in `ResourceClaim.status.devices[].data`.  The node's half adds what only the node knows: host paths, device nodes,
-the driver's libraries, the guard's build.  `claim_spec` joins both into one CDI spec for the claim.
+controller publishes it in `ResourceClaim.status.devices[].data`.  The node's half adds what only the node knows: host paths,
+device nodes, the driver's libraries, the guard's build.  `claim_spec` joins both into one CDI spec for the claim.
 Mounts, device nodes and environment only; no OCI hooks.  Source: CDI specification 0.5.0.
 """
 

@@ -1,0 +1,139 @@
+"""The command line: `hami-dra node`, `hami-dra controller`, `hami-dra version`.
+
+Flags only, each with its unit and default; the two that a pod knows of itself (`--node-name`, `--pod-uid`) may come from the
+environment that the chart sets.  What the processes are made of is left to `app`, imported when asked for: a node plugin does
+not pay for the controller's parts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hami_dra import __version__
+from hami_dra._lib.jsonlog import configure
+from hami_dra.core.errors import HamiDraError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hami_dra._lib.threads import Group
+    from hami_dra.kube.transport import Transport
+
+__all__ = ["main"]
+
+_log = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a subcommand; the exit status: 0 done, 1 failed, 2 unusable arguments."""
+    options = _parser().parse_args(arguments)
+    if options.command == "version":
+        print(__version__)
+        return 0
+    configure(level=options.log_level, stream=sys.stderr)
+    try:
+        return _node(options) if options.command == "node" else _controller(options)
+    except HamiDraError as error:
+        _log.error("cannot start: %s", error.explain())
+        return 1
+
+
+def _node(options: argparse.Namespace) -> int:
+    from hami_dra.app.node import NodeOptions, start_node  # noqa: PLC0415 - see the module
+    from hami_dra.app.process import run_process  # noqa: PLC0415
+
+    chosen = NodeOptions(
+        node_name=options.node_name,
+        pod_uid=options.pod_uid,
+        source=options.source,
+        driver_root=options.driver_root,
+        host_driver_root=options.host_driver_root or options.driver_root,
+        kubelet_root=options.kubelet_root,
+        cdi_dir=options.cdi_dir,
+        state_dir=options.state_dir,
+        guard=options.guard,
+        slots=options.slots,
+        health_port=options.health_port,
+        metrics_port=options.metrics_port,
+    )
+    return run_process("node", lambda group: start_node(group, chosen, _transport(options)))
+
+
+def _controller(options: argparse.Namespace) -> int:
+    from hami_dra.app.controller import ControllerOptions, start_controller  # noqa: PLC0415 - see the module
+    from hami_dra.app.process import run_process  # noqa: PLC0415
+
+    chosen = ControllerOptions(
+        namespace=options.namespace,
+        identity=options.identity,
+        lease_name=options.lease_name,
+        metrics_port=options.metrics_port,
+    )
+
+    def start(group: Group) -> None:
+        start_controller(group, chosen, _transport(options))
+
+    return run_process("controller", start)
+
+
+def _transport(options: argparse.Namespace) -> Transport:
+    from hami_dra.kube.client import ClusterTransport, in_cluster, kubeconfig  # noqa: PLC0415 - see the module
+
+    return ClusterTransport(kubeconfig(options.kubeconfig) if options.kubeconfig else in_cluster())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="hami-dra", description="GPU sharing through Dynamic Resource Allocation.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("version", help="print the version")
+    _add_node(commands.add_parser("node", help="the kubelet plugin of one node"))
+    _add_controller(commands.add_parser("controller", help="the cluster's resolver of claims"))
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--kubeconfig", type=Path, help="default: the pod's service account")
+    parser.add_argument("--metrics-port", type=_port, default=8080, help="of /metrics over HTTP; default %(default)s")
+    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+
+
+def _add_node(parser: argparse.ArgumentParser) -> None:
+    _add_common(parser)
+    name, uid = os.environ.get("NODE_NAME"), os.environ.get("POD_UID")
+    parser.add_argument("--node-name", default=name, required=not name, help="default: $NODE_NAME")
+    parser.add_argument("--pod-uid", default=uid, required=not uid, help="makes the sockets unique; default: $POD_UID")
+    parser.add_argument("--source", choices=("nvml", "sim"), default="nvml", help="real or simulated driver")
+    parser.add_argument("--driver-root", type=Path, default=Path("/"), help="where this process finds the driver")
+    parser.add_argument("--host-driver-root", type=Path, help="where the runtime finds it; default: --driver-root")
+    parser.add_argument("--kubelet-root", type=Path, default=Path("/var/lib/kubelet"))
+    parser.add_argument("--cdi-dir", type=Path, default=Path("/var/run/cdi"))
+    parser.add_argument("--state-dir", type=Path, default=Path("/var/lib/hami-dra"))
+    parser.add_argument("--guard", type=Path, default=Path("/opt/hami-dra/lib/libhami_guard.so"))
+    parser.add_argument("--slots", type=_positive, default=10, help="tenants of one GPU; default %(default)s")
+    parser.add_argument("--health-port", type=_port, default=51515, help="of the gRPC health service")
+
+
+def _add_controller(parser: argparse.ArgumentParser) -> None:
+    _add_common(parser)
+    parser.add_argument("--namespace", required=True, help="of the lease")
+    parser.add_argument("--identity", required=True, help="unique among the replicas: the pod's name")
+    parser.add_argument("--lease-name", default="hami-dra-controller")
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65535:  # noqa: PLR2004 - what a port is
+        raise argparse.ArgumentTypeError(f"{text} is not a port")
+    return number
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be at least 1")
+    return number

@@ -1,0 +1,143 @@
+"""Plans and the last line against overbooking."""
+
+from typing import Any
+
+import pytest
+from unit.claims import GPU, UID, claim, config, gpu_config, result
+from unit.core.inventories import inventory
+
+from hami_dra.api.k8s import ResourceClaim
+from hami_dra.core.allocation import read_allocation
+from hami_dra.core.errors import CapacityExceeded, InvalidConfig, LedgerCorrupt, UnknownDevice
+from hami_dra.core.inventory import Inventory
+from hami_dra.core.plan import ClaimPlan, check_capacity, plan_claim
+from hami_dra.core.record import from_json, to_json
+from hami_dra.core.resolve import resolve
+
+
+def plan(made: ResourceClaim, node: Inventory | None = None) -> ClaimPlan:
+    """Plan a claim on a node with two cards."""
+    allocation = read_allocation(made)
+    return plan_claim(allocation, resolve(allocation), node or inventory(2))
+
+
+def other(number: int, **changes: Any) -> ClaimPlan:
+    """Another claim's plan."""
+    share = f"6b0f1d3e-1111-4222-8333-00000000000{number}"
+    return plan(claim(result(shareID=share, **changes), name=f"other-{number}", uid=f"uid-{number}"))
+
+
+def test_a_share_is_held_to_what_was_charged() -> None:
+    """The limits are the charged memory and cores of the card with that UUID."""
+    (share,) = plan(claim(result())).shares
+    assert share.limits is not None
+    assert (share.limits.memory_limit_bytes, share.limits.cores_percent) == (16 << 30, 30)
+    assert share.limits.device_uuid == "GPU-00000000-0000-4000-8000-000000000000"
+
+
+def test_a_whole_card_is_all_that_is_published() -> None:
+    """A card of an odd size publishes whole mebibytes; who takes the card gets those, without a guard."""
+    whole = plan(claim(result(shareID=None, consumedCapacity=None)), inventory(memory_bytes=(80 << 30) + 4095))
+    assert (whole.shares[0].memory_bytes, whole.shares[0].limits) == (80 << 30, None)
+
+
+def test_a_device_that_is_not_here_is_unknown() -> None:
+    """The message says what the node has."""
+    with pytest.raises(UnknownDevice, match=f"gpu-9.*{GPU}"):
+        plan(claim(result(device="gpu-9")))
+
+
+def test_a_node_without_devices_says_so() -> None:
+    """An empty inventory is named as such."""
+    with pytest.raises(UnknownDevice, match="no device at all"):
+        plan(claim(result()), Inventory())
+
+
+def test_isolation_none_is_for_whole_cards() -> None:
+    """A part of a card without isolation would be no limit at all; the whole card may have none."""
+    configs = (config(gpu_config(isolation="None")),)
+    with pytest.raises(InvalidConfig, match="16Gi of 80Gi"):
+        plan(claim(result(), configs=configs))
+    whole = plan(claim(result(consumedCapacity={"memory": "80Gi", "cores": "0"}), configs=configs))
+    assert whole.shares[0].limits is None
+
+
+def test_shares_fit_up_to_the_last_byte() -> None:
+    """Five shares of 16 GiB fill a card of 80 GiB."""
+    check_capacity(
+        plan(claim(result(consumedCapacity={"memory": "16Gi"}))),
+        [other(i, consumedCapacity={"memory": "16Gi"}) for i in range(4)],
+        inventory(),
+    )
+
+
+def test_memory_above_the_card_is_refused_with_the_holders() -> None:
+    """The message says what is free, what was asked, and who holds the rest."""
+    with pytest.raises(CapacityExceeded, match="has 8Gi of 80Gi free, 16Gi asked; the rest is held by ml/other-1"):
+        check_capacity(plan(claim(result())), [other(1, consumedCapacity={"memory": "72Gi"})], inventory())
+
+
+def test_cores_above_the_card_are_refused() -> None:
+    """Cores are booked like memory."""
+    with pytest.raises(CapacityExceeded, match="20 of 100 cores free, 30 asked; the rest is held by"):
+        check_capacity(
+            plan(claim(result())), [other(1, consumedCapacity={"memory": "1Gi", "cores": "80"})], inventory()
+        )
+
+
+def test_one_claim_alone_can_be_too_much() -> None:
+    """Two results of one claim add up too, and then nobody else holds anything."""
+    twice = [result(f"r{i}", shareID=f"s{i}", consumedCapacity={"memory": "50Gi", "cores": "60"}) for i in range(2)]
+    with pytest.raises(CapacityExceeded, match=r"100Gi asked$"):
+        check_capacity(plan(claim(*twice)), [], inventory())
+    cores = [result(f"r{i}", shareID=f"s{i}", consumedCapacity={"memory": "1Gi", "cores": "60"}) for i in range(2)]
+    with pytest.raises(CapacityExceeded, match=r"120 asked$"):
+        check_capacity(plan(claim(*cores)), [], inventory())
+
+
+@pytest.mark.parametrize("first_is_whole", [True, False])
+def test_a_whole_device_is_not_shared(first_is_whole: bool) -> None:
+    """Whoever comes second is refused: dedicated over shared, and shared over dedicated."""
+    whole, shared = {"shareID": None, "consumedCapacity": None}, {"consumedCapacity": {"memory": "1Gi"}}
+    first, second = (whole, shared) if first_is_whole else (shared, whole)
+    holder = plan(claim(result(**first), name="first", uid="uid-first"))
+    with pytest.raises(CapacityExceeded, match="in use by ml/first"):
+        check_capacity(plan(claim(result(**second))), [holder], inventory())
+
+
+def test_the_claim_itself_is_not_counted_twice() -> None:
+    """A retry of the same claim sees its own record and fits."""
+    mine = plan(claim(result(consumedCapacity={"memory": "60Gi"})))
+    check_capacity(mine, [mine], inventory())
+
+
+def test_admin_access_consumes_nothing() -> None:
+    """A monitor sees a full card, and a card with a monitor is still free."""
+    full = other(1, consumedCapacity={"memory": "80Gi", "cores": "100"})
+    monitor = plan(claim(result(adminAccess=True)))
+    check_capacity(monitor, [full], inventory())
+    check_capacity(full, [monitor], inventory())
+
+
+def test_devices_that_vanished_are_not_checked() -> None:
+    """Capacity is a question for devices that are here."""
+    check_capacity(plan(claim(result())), [], Inventory())
+
+
+def test_names_of_cdi_devices_carry_claim_device_and_share() -> None:
+    """One name for each share, never reused by another claim."""
+    mine = plan(claim(result()))
+    assert mine.cdi_id(mine.shares[0]) == f"gpu.hami.io/claim={UID}-{mine.shares[0].spec.key}"
+
+
+def test_a_record_is_read_back_as_it_was() -> None:
+    """Shared and whole devices survive the ledger."""
+    mine = plan(claim(result(), result("b", device="gpu-0000-65-00-0", shareID=None, consumedCapacity=None)))
+    assert from_json(to_json(mine)) == mine
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"namespace":"a","name":"b","uid":"c","shares":[{}]}'])
+def test_a_broken_record_is_corrupt(text: str) -> None:
+    """Whatever lies in the ledger, reading it ends in one kind of error."""
+    with pytest.raises(LedgerCorrupt):
+        from_json(text)

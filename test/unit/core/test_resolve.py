@@ -1,0 +1,63 @@
+"""What a claim means."""
+
+import pytest
+from unit.claims import claim, config, gpu_config, result
+
+from hami_dra.api.k8s import ResourceClaim
+from hami_dra.api.opaque import Isolation, Priority, Qos
+from hami_dra.core.allocation import read_allocation
+from hami_dra.core.errors import InvalidConfig
+from hami_dra.core.resolve import ShareSpec, resolve
+
+
+def specs(made: ResourceClaim) -> tuple[ShareSpec, ...]:
+    """Read and resolve."""
+    return resolve(read_allocation(made))
+
+
+def test_a_share_without_configuration_is_guarded() -> None:
+    """Defaults: the guard, a fixed share of its cores, normal priority."""
+    (share,) = specs(claim(result()))
+    assert (share.isolation, share.qos, share.priority) == (Isolation.GUARD, Qos.FIXED_SHARE, Priority.NORMAL)
+    assert (share.memory_bytes, share.cores_percent) == (16 << 30, 30)
+
+
+def test_a_share_without_cores_is_best_effort() -> None:
+    """Nothing promised, nothing enforced."""
+    (share,) = specs(claim(result(consumedCapacity={"memory": "1Gi", "cores": "0"})))
+    assert (share.qos, share.cores_percent) == (Qos.BEST_EFFORT, 0)
+
+
+def test_a_whole_device_is_not_guarded() -> None:
+    """A device without a shareID belongs to one claim alone."""
+    (share,) = specs(claim(result("gpu/big", shareID=None, consumedCapacity=None)))
+    assert (share.isolation, share.memory_bytes, share.base_request) == (Isolation.NONE, None, "gpu")
+
+
+def test_the_claim_overrides_the_class_field_by_field() -> None:
+    """A field that the claim does not set keeps what the class says."""
+    configs = (
+        config(gpu_config(priority="High"), source="FromClaim"),
+        config(gpu_config(priority="Low", qos="BurstShare"), source="FromClass"),
+    )
+    (share,) = specs(claim(result(), configs=configs))
+    assert (share.qos, share.priority) == (Qos.BURST_SHARE, Priority.HIGH)
+
+
+def test_an_undecodable_configuration_names_claim_entry_and_field() -> None:
+    """The message tells where to look."""
+    with pytest.raises(InvalidConfig, match=r"ml/train, request gpu: GpuConfig of the claim \(config\[0\]\): memroy"):
+        specs(claim(result(), configs=(config(gpu_config(memroy="1Gi")),)))
+
+
+def test_a_wrong_class_is_blamed_on_the_class() -> None:
+    """Users cannot mend a DeviceClass, and must not search in their claim."""
+    with pytest.raises(InvalidConfig, match="GpuConfig of the DeviceClass"):
+        specs(claim(result(), configs=(config(gpu_config(qos="Gold"), source="FromClass"),)))
+
+
+@pytest.mark.parametrize(("qos", "cores"), [("FixedShare", "0"), ("BurstShare", "0"), ("BestEffort", "30")])
+def test_qos_and_cores_must_agree(qos: str, cores: str) -> None:
+    """A share of cores needs cores, and best effort has none."""
+    with pytest.raises(InvalidConfig, match=f"qos {qos}"):
+        specs(claim(result(consumedCapacity={"cores": cores}), configs=(config(gpu_config(qos=qos)),)))

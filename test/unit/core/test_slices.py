@@ -1,0 +1,191 @@
+"""Desired slices and what to write."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from unit.core.inventories import gpu, inventory
+
+from hami_dra.api.k8s import ResourceSlice, ResourceSliceSpec
+from hami_dra.core.ids import DeviceName, NodeName
+from hami_dra.core.inventory import Gpu, Inventory, device_name
+from hami_dra.core.slice_diff import Changes, diff, dropped_fields
+from hami_dra.core.slices import DEVICES_PER_SLICE, Layout, desired_slices
+
+NODE = NodeName("node-1")
+
+
+def desired(node: Inventory, layout: Layout = Layout.SHARES, slots: int = 10) -> list[ResourceSliceSpec]:
+    """What node-1 should publish."""
+    return desired_slices(node, node=NODE, layout=layout, slots=slots)
+
+
+def many(count: int) -> Inventory:
+    """A node with `count` cards."""
+    return Inventory(gpus=tuple(replace(gpu(), name=DeviceName(f"gpu-{number}")) for number in range(count)))
+
+
+def applied(observed: list[ResourceSlice], changes: Changes) -> list[ResourceSlice]:
+    """What the API server holds after the writes."""
+    gone = {item["metadata"]["name"] for item in changes.delete}
+    updated = {item["metadata"]["name"]: item for item in changes.update}
+    kept = [updated.get(item["metadata"]["name"], item) for item in observed if item["metadata"]["name"] not in gone]
+    taken = {item["metadata"]["name"] for item in kept}
+    names = (f"slice-{number}" for number in range(1000) if f"slice-{number}" not in taken)
+    return kept + [{"metadata": {"name": next(names)}, "spec": spec} for spec in changes.create]
+
+
+def bare(spec: ResourceSliceSpec) -> ResourceSliceSpec:
+    """The spec without its generation."""
+    return spec | {"pool": spec["pool"] | {"generation": 0}}
+
+
+def test_a_shared_card_offers_memory_cores_and_slots() -> None:
+    """Asking nothing takes the whole card; cores are optional; one slot a tenant."""
+    (spec,) = desired(inventory())
+    (device,) = spec.get("devices", [])
+    assert spec["pool"]["name"] == "node-1/gpu"
+    assert device["name"] == "gpu-0000-17-00-0"
+    assert device.get("allowMultipleAllocations") is True
+    assert device.get("capacity") == {
+        "memory": {
+            "value": "80Gi",
+            "requestPolicy": {"default": "80Gi", "validRange": {"min": "1Mi", "max": "80Gi", "step": "1Mi"}},
+        },
+        "cores": {
+            "value": "100",
+            "requestPolicy": {"default": "0", "validRange": {"min": "0", "max": "100", "step": "1"}},
+        },
+        "slots": {"value": "10", "requestPolicy": {"default": "1", "validValues": ["1"]}},
+    }
+
+
+def test_attributes_are_typed_and_versions_are_semver() -> None:
+    """A driver's 570.124.06 has a leading zero that the API server refuses."""
+    (spec,) = desired(inventory())
+    assert spec.get("devices", [])[0].get("attributes") == {
+        "vendor": {"string": "nvidia"},
+        "type": {"string": "gpu"},
+        "mode": {"string": "shares"},
+        "uuid": {"string": "GPU-00000000-0000-4000-8000-000000000000"},
+        "productName": {"string": "NVIDIA A100-SXM4-80GB"},
+        "brand": {"string": "Nvidia"},
+        "architecture": {"string": "Ampere"},
+        "resource.kubernetes.io/pciBusID": {"string": "0000:17:00.0"},
+        "resource.kubernetes.io/pcieRoot": {"string": "pci0000:00"},
+        "cudaComputeCapability": {"version": "8.0.0"},
+        "driverVersion": {"version": "570.124.6"},
+        "cudaDriverVersion": {"version": "12.8.0"},
+        "minor": {"int": 0},
+        "index": {"int": 0},
+        "resource.kubernetes.io/numaNode": {"int": 0},
+        "simulated": {"bool": False},
+    }
+
+
+def test_what_is_unknown_is_not_published() -> None:
+    """A card that says nothing of itself has only the attributes that every card has."""
+    silent = Gpu(
+        name=device_name("0000:17:00.0"),
+        uuid=gpu().uuid,
+        vendor="nvidia",
+        product_name="X",
+        memory_bytes=1 << 30,
+        pci_address="0000:17:00.0",
+    )
+    (spec,) = desired(Inventory(gpus=(replace(silent, driver_version="unknown"),)))
+    assert set(spec.get("devices", [])[0].get("attributes", {})) == {
+        "vendor", "type", "mode", "uuid", "productName", "resource.kubernetes.io/pciBusID", "simulated",
+    }  # fmt: skip
+
+
+def test_whole_cards_need_no_gate() -> None:
+    """The layout below has no field that a server can drop."""
+    (spec,) = desired(inventory(), Layout.WHOLE)
+    (device,) = spec.get("devices", [])
+    assert device.get("capacity") == {"memory": {"value": "80Gi"}}
+    assert "allowMultipleAllocations" not in device
+
+
+def test_a_node_without_cards_publishes_an_empty_slice() -> None:
+    """Nothing found is told, too."""
+    (spec,) = desired(Inventory())
+    assert (spec.get("devices"), spec["pool"]["resourceSliceCount"]) == ([], 1)
+
+
+def test_many_cards_are_spread_over_slices() -> None:
+    """No slice has more devices than the API server takes."""
+    specs = desired(many(DEVICES_PER_SLICE + 1))
+    assert [len(spec.get("devices", [])) for spec in specs] == [DEVICES_PER_SLICE, 1]
+    assert {spec["pool"]["resourceSliceCount"] for spec in specs} == {2}
+
+
+@pytest.mark.parametrize("address", ["17:00.0", "gpu0", "0000:17:00.9", ""])
+def test_a_name_needs_a_pci_address(address: str) -> None:
+    """Anything else is refused in words."""
+    with pytest.raises(ValueError, match="PCI address"):
+        device_name(address)
+
+
+def test_names_are_equal_whoever_reads_the_address() -> None:
+    """NVML prints eight digits of domain, sysfs four; a domain that needs more keeps them."""
+    assert device_name("00000000:17:00.0") == device_name("0000:17:00.0") == "gpu-0000-17-00-0"
+    assert device_name("00010000:17:00.0") == "gpu-00010000-17-00-0"
+
+
+def test_a_first_publication_creates_generation_one() -> None:
+    """There is nothing yet."""
+    changes = diff(desired(inventory()), [])
+    assert [spec["pool"]["generation"] for spec in changes.create] == [1]
+
+
+def test_equal_content_needs_no_write() -> None:
+    """Also where the API server spells a quantity otherwise, or added a field to the slice."""
+    observed = applied([], diff(desired(inventory()), []))
+    spec: Any = observed[0]["spec"]
+    spec["devices"][0]["capacity"]["memory"]["value"] = f"{80 << 10}Mi"
+    assert not diff(desired(inventory()), observed)
+
+
+def test_one_changed_slice_is_replaced_in_place() -> None:
+    """The pool never becomes incomplete: same generation, same name."""
+    observed = applied([], diff(desired(inventory()), []))
+    changes = diff(desired(inventory(), slots=20), observed)
+    assert [item["spec"]["pool"]["generation"] for item in changes.update] == [1]
+    assert not changes.create
+    assert not changes.delete
+
+
+def test_slices_of_an_older_generation_are_deleted() -> None:
+    """A writer that died half-way leaves them."""
+    (spec,) = desired(inventory())
+    old: ResourceSlice = {"metadata": {"name": "old"}, "spec": spec | {"pool": spec["pool"] | {"generation": 1}}}
+    new: ResourceSlice = {"metadata": {"name": "new"}, "spec": spec | {"pool": spec["pool"] | {"generation": 2}}}
+    assert [item["metadata"]["name"] for item in diff([spec], [old, new]).delete] == ["old"]
+
+
+@given(
+    counts=st.lists(st.integers(0, 300), min_size=1, max_size=4),
+    slots=st.lists(st.integers(1, 3), min_size=4, max_size=4),
+)
+def test_writes_always_converge(counts: list[int], slots: list[int]) -> None:
+    """Whatever was there, applying the writes gives what is desired, in one generation, and then nothing is left to do."""
+    observed: list[ResourceSlice] = []
+    for count, number in zip(counts, slots, strict=False):
+        wanted = desired(many(count), slots=number)
+        observed = applied(observed, diff(wanted, observed))
+        assert len({item["spec"]["pool"]["generation"] for item in observed}) == 1
+        assert sorted(map(str, (bare(item["spec"]) for item in observed))) == sorted(map(str, wanted))
+        assert not diff(wanted, observed)
+
+
+def test_dropped_fields_name_the_gate() -> None:
+    """A server with the gate closed keeps the device and forgets that it is shared."""
+    (sent,) = desired(inventory())
+    (kept,) = desired(inventory(), Layout.WHOLE)
+    assert dropped_fields(sent, sent) == frozenset()
+    assert dropped_fields(sent, kept) == {"DRAConsumableCapacity"}
+    assert dropped_fields(kept, kept) == frozenset()
+    assert dropped_fields(sent, kept | {"devices": []}) == {"DRAConsumableCapacity"}
