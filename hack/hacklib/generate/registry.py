@@ -7,7 +7,7 @@ and writes nothing.  A new one is a module beside this one and a line in `GENERA
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from hacklib.generate import abi, proto
+from hacklib.generate import abi, proto, schema
 
 __all__ = ["GENERATORS", "Generator", "stale", "write"]
 
@@ -16,6 +16,7 @@ Generator = Callable[[Path], dict[Path, str]]
 GENERATORS: Mapping[str, Generator] = {
     "abi": abi.generate,
     "protobuf": proto.generate,
+    "schema": schema.generate,
 }
 
 
