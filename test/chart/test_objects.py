@@ -59,7 +59,7 @@ def test_the_controller_may_do_this_and_nothing_else(helm: Helm) -> None:
     assert role["metadata"]["namespace"] == NAMESPACE
     assert _rules(role) == (
         _expand("coordination.k8s.io", "leases", "create")
-        | _expand("coordination.k8s.io", "leases", "get update patch", "hami-dra-controller")
+        | _expand("coordination.k8s.io", "leases", "get update", "hami-dra-controller")
     )
 
 
