@@ -86,7 +86,7 @@ class Group:
         """A new flag whose waiters also wake up when this group stops."""
         return Event(self, self._condition)
 
-    def spawn(self, name: str, target: Callable[[], None]) -> None:
+    def spawn(self, name: str, target: Callable[[], object]) -> None:
         """Run `target` in a thread of its own, unless the group is stopping.
 
         Args:
@@ -168,7 +168,7 @@ class Group:
         else:
             self._join_all(self._join_s)
 
-    def _run(self, name: str, target: Callable[[], None]) -> None:
+    def _run(self, name: str, target: Callable[[], object]) -> None:
         try:
             target()
         except BaseException as error:  # noqa: BLE001 - whatever ends a thread early must end its group

@@ -53,9 +53,9 @@ class WorkQueue(Generic[K]):
         self._closed = False
 
     def __len__(self) -> int:
-        """How many keys wait for a worker now, or are worked on."""
+        """How many keys wait, now or for later, or are worked on."""
         with self._condition:
-            return len(self._ready) + len(self._working)
+            return len(self._ready) + len(self._working) + len(self._due)
 
     def add(self, key: K) -> None:
         """Have `key` worked on soon."""

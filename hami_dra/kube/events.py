@@ -111,20 +111,20 @@ class EventRecorder:
         self,
         regarding: ObjectReference,
         *,
-        type: Literal["Normal", "Warning"],
+        event_type: Literal["Normal", "Warning"],
         reason: str,
-        message: str,  # noqa: A002
+        message: str,
     ) -> None:
         """Say something about an object; `reason` is one CamelCase word, `message` a sentence with what to do."""
         message = message.encode()[:_MESSAGE_BYTES].decode(errors="ignore")
         about = f"{regarding.get('kind')}/{regarding.get('namespace')}/{regarding.get('name')}/{regarding.get('uid')}"
-        key = hashlib.sha256("\0".join((about, type, reason, message)).encode()).hexdigest()
+        key = hashlib.sha256(f"{about}\0{event_type}\0{reason}\0{message}".encode()).hexdigest()
         now = rfc3339(self._clock.now())
         with self._lock:
             if len(self._queue) >= _QUEUE or not self._pay(about):
                 self.dropped += 1
                 return
-            said = self._said.get(key, lambda: _Said(regarding, type, reason, message, first=now))
+            said = self._said.get(key, lambda: _Said(regarding, event_type, reason, message, first=now))
             said.count += 1
             said.last = now
             wait_s = said.sent_at + _REPEAT_S - self._clock.monotonic()
@@ -159,7 +159,7 @@ class EventRecorder:
                 said.name = ""
             else:
                 return
-        name = f"{said.regarding.get('name', 'unknown')}.{key[:10]}{int(self._clock.now().timestamp() * 1000):x}"
+        name = f"{said.regarding.get('name', 'unknown')[:200]}.{key[:10]}{int(self._clock.now().timestamp() * 1000):x}"
         event: JsonObject = {
             "apiVersion": "v1",
             "kind": "Event",

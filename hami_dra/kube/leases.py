@@ -98,7 +98,7 @@ class Elector:
                 on_started()
                 self._keep(group)
             finally:
-                still_ours = self.leading
+                still_ours = self.leading and self._ours()
                 self._renewed_at = float("-inf")
                 _log.info("leading no more", extra={"lease": self._name, "lost": not still_ours})
                 on_stopped()
@@ -147,6 +147,8 @@ class Elector:
         known = self._lease
         if known is None or known["metadata"]["resourceVersion"] != seen["metadata"]["resourceVersion"]:
             self._lease, self._changed_at = seen, self._clock.monotonic()
+        if self._lost():
+            self._renewed_at = float("-inf")
 
     def _valid(self) -> bool:
         spec = self._lease["spec"] if self._lease else {}

@@ -10,9 +10,6 @@ import threading
 
 __all__ = ["FakeClock"]
 
-# How long a waiting thread may go without looking around: guards a test against a wake-up that it lost.
-_LOOK_AROUND_S = 0.05
-
 
 class FakeClock:
     """Starts at a fixed moment.  With `jumps`, a wait with a deadline moves the clock there at once instead of waiting."""
@@ -22,6 +19,7 @@ class FakeClock:
         self._elapsed_s = 1000.0
         self._start = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
         self._lock = threading.Lock()
+        self._waiting: list[threading.Condition] = []
         self.waits: list[float] = []
         """Every wait that had a deadline, in seconds."""
 
@@ -34,19 +32,25 @@ class FakeClock:
         return self._start + dt.timedelta(seconds=self._elapsed_s)
 
     def advance(self, seconds: float) -> None:
-        """Move on."""
+        """Move on, and wake whoever waits: they see for themselves whether their time has come."""
         with self._lock:
             self._elapsed_s += seconds
+            waiting = list(self._waiting)
+        for condition in waiting:
+            with condition:
+                condition.notify_all()
 
     def wait(self, condition: threading.Condition, timeout_s: float | None) -> None:
-        """Release `condition` until it is notified or the clock was moved past the deadline."""
-        if timeout_s is None:
-            condition.wait(_LOOK_AROUND_S)
-            return
+        """Release `condition` until it is notified or the clock moves."""
         with self._lock:
-            self.waits.append(timeout_s)
-            deadline = self._elapsed_s + timeout_s
-            if self._jumps:
-                self._elapsed_s = deadline
-        if self._elapsed_s < deadline:
-            condition.wait(_LOOK_AROUND_S)
+            if timeout_s is not None:
+                self.waits.append(timeout_s)
+                if self._jumps:
+                    self._elapsed_s += timeout_s
+                    return
+            self._waiting.append(condition)
+        try:
+            condition.wait()
+        finally:
+            with self._lock:
+                self._waiting.remove(condition)

@@ -53,7 +53,7 @@ class FakeApiServer:
         self.gates = {**DEFAULT_GATES, **(gates or {})}
         self.requests: list[Request] = []
         """Every request so far, watches included."""
-        self._version = version
+        self._release = version
         self._clock = clock
         self._registry = Registry(gates=self.gates, clock=clock)
         self._store = self._registry.store
@@ -131,6 +131,12 @@ class FakeApiServer:
             for watch in self._watches:
                 if watch.wants_bookmarks:
                     watch.bookmark()
+
+    @property
+    def version(self) -> int:
+        """The resource version of the last change."""
+        with self._store.changed:
+            return self._store.version
 
     @property
     def open_watches(self) -> int:
@@ -224,8 +230,8 @@ class FakeApiServer:
         ]
 
     def _version_info(self) -> JsonObject:
-        major, minor, _ = self._version.removeprefix("v").split(".", 2)
-        return {"major": major, "minor": minor, "gitVersion": self._version}
+        major, minor, _ = self._release.removeprefix("v").split(".", 2)
+        return {"major": major, "minor": minor, "gitVersion": self._release}
 
 
 class _Lines:

@@ -58,7 +58,7 @@ class Watch:
             while True:
                 if self._closed:
                     raise StopIteration
-                if self._broken:
+                if self._broken and not self._pending:
                     raise ApiUnavailable(f"{self._name}: {self._broken}")
                 if not self.silent:
                     if self._pending:
@@ -80,7 +80,7 @@ class Watch:
             self._store.changed.notify_all()
 
     def break_off(self, why: str) -> None:
-        """Break the connection; called with the store's condition held."""
+        """Break the connection, once what was sent before has arrived; called with the store's condition held."""
         self._broken = why
         self._store.changed.notify_all()
 
