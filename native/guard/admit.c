@@ -42,7 +42,7 @@ bool admit_keep(struct admission *admission, enum ledger_kind kind, uint64_t key
   ledger_entry old, entry = {
                         .key = key,
                         .bytes = admission->bytes,
-                        .context = (uintptr_t)admission->place.context,
+                        .owner = (uintptr_t)admission->place.context,
                         .references = 1,
                         .share = (uint16_t)admission->share,
                         .kind = (uint8_t)kind,
@@ -60,7 +60,23 @@ void admit_refund(const ledger_entry *entry) {
   if (entry->bytes != 0) share_release(entry->share, entry->bytes);
 }
 
+struct refund refund_begin(enum ledger_kind kind, uint64_t key) {
+  struct refund refund;
+  refund.found = ledger_take(kind, key, &refund.entry);
+  return refund;
+}
+
+CUresult refund_end(const struct refund *refund, CUresult result) {
+  ledger_entry replaced;
+  if (refund->found && result == CUDA_SUCCESS) admit_refund(&refund->entry);
+  if (refund->found && result != CUDA_SUCCESS) (void)ledger_put(&refund->entry, &replaced);
+  return result;
+}
+
 void admit_refund_context(CUcontext context) {
+  static const enum ledger_kind kinds[] = {LEDGER_POINTER, LEDGER_ARRAY};
   ledger_entry entry;
-  while (context != NULL && ledger_take_of_context((uintptr_t)context, &entry)) admit_refund(&entry);
+  for (unsigned i = 0; context != NULL && i < sizeof kinds / sizeof kinds[0]; i++) {
+    while (ledger_take_owned(kinds[i], (uintptr_t)context, &entry)) admit_refund(&entry);
+  }
 }

@@ -29,6 +29,16 @@ bool admit_resize(struct admission *admission, uint64_t bytes);
 bool admit_keep(struct admission *admission, enum ledger_kind kind, uint64_t key);
 /* Gives back what an entry taken from the ledger was charged for. */
 void admit_refund(const ledger_entry *entry);
+
+/* Around a call of the driver that frees.  The entry leaves the ledger before the driver may give its key to another thread, the
+ * charge goes after the memory is gone.  What nobody here was charged for is the driver's business alone. */
+struct refund {
+  bool found;
+  ledger_entry entry;
+};
+struct refund refund_begin(enum ledger_kind kind, uint64_t key);
+CUresult refund_end(const struct refund *refund, CUresult result);
+
 /* Gives back all that died with a context. */
 void admit_refund_context(CUcontext context);
 

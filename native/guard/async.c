@@ -53,12 +53,9 @@ static CUresult alloc_from_pool(alloc_from_pool_fn *real, CUdeviceptr *pointer, 
 static CUresult free_async(free_async_fn *real, CUdeviceptr pointer, CUstream stream) {
   if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
   GATE(limited);
-  ledger_entry entry, replaced;
-  bool known = limited && ledger_take(LEDGER_POINTER, pointer, &entry);
-  CUresult result = real(pointer, stream);
-  if (known && result == CUDA_SUCCESS) admit_refund(&entry);
-  if (known && result != CUDA_SUCCESS) (void)ledger_put(&entry, &replaced);
-  return result;
+  if (!limited) return real(pointer, stream);
+  struct refund refund = refund_begin(LEDGER_POINTER, pointer);
+  return refund_end(&refund, real(pointer, stream));
 }
 
 GUARD_EXPORT CUresult cuMemAllocAsync(CUdeviceptr *pointer, size_t bytes, CUstream stream) {

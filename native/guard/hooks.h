@@ -22,6 +22,18 @@
   X(CUDA, cuMemFreeAsync_ptsz, cuMemFreeAsync, 11020, PTSZ)                                \
   X(CUDA, cuMemPoolCreate, cuMemPoolCreate, 11020, LEGACY)                                 \
   X(CUDA, cuMemPoolDestroy, cuMemPoolDestroy, 11020, LEGACY)                               \
+  X(CUDA, cuMemCreate, cuMemCreate, 10020, LEGACY)                                         \
+  X(CUDA, cuMemRelease, cuMemRelease, 10020, LEGACY)                                       \
+  X(CUDA, cuMemRetainAllocationHandle, cuMemRetainAllocationHandle, 11000, LEGACY)         \
+  X(CUDA, cuMemMap, cuMemMap, 10020, LEGACY)                                               \
+  X(CUDA, cuMemUnmap, cuMemUnmap, 10020, LEGACY)                                           \
+  X(CUDA, cuArrayCreate, cuArrayCreate, 2000, LEGACY)                                      \
+  X(CUDA, cuArrayCreate_v2, cuArrayCreate, 3020, LEGACY)                                   \
+  X(CUDA, cuArray3DCreate, cuArray3DCreate, 2000, LEGACY)                                  \
+  X(CUDA, cuArray3DCreate_v2, cuArray3DCreate, 3020, LEGACY)                               \
+  X(CUDA, cuArrayDestroy, cuArrayDestroy, 2000, LEGACY)                                    \
+  X(CUDA, cuMipmappedArrayCreate, cuMipmappedArrayCreate, 5000, LEGACY)                    \
+  X(CUDA, cuMipmappedArrayDestroy, cuMipmappedArrayDestroy, 5000, LEGACY)                  \
   X(CUDA, cuCtxDestroy, cuCtxDestroy, 2000, LEGACY)                                        \
   X(CUDA, cuCtxDestroy_v2, cuCtxDestroy, 4000, LEGACY)                                     \
   X(CUDA, cuDevicePrimaryCtxRelease, cuDevicePrimaryCtxRelease, 7000, LEGACY)              \

@@ -111,17 +111,32 @@ uint32_t ledger_refer(enum ledger_kind kind, uint64_t key, int32_t change) {
   return entry->references;
 }
 
-bool ledger_take_of_context(uint64_t context, ledger_entry *out) {
+struct wanted {
+  enum ledger_kind kind;
+  uint64_t owner; /* 0: any */
+  uint64_t from, to;
+};
+
+static bool take_some(const struct wanted *wanted, ledger_entry *out) {
   for (unsigned s = 0; s < SHARDS; s++) {
     struct shard *shard = &shards[s];
     GUARD_HOLD(&shard->lock);
     for (uint32_t i = 0; i < shard->capacity; i++) {
       const ledger_entry *entry = &shard->entries[i];
-      if (entry->kind == LEDGER_NONE || entry->context == 0 || entry->context != context) continue;
+      if (entry->kind != wanted->kind || (wanted->owner != 0 && entry->owner != wanted->owner)) continue;
+      if (entry->key < wanted->from || entry->key >= wanted->to) continue;
       *out = *entry;
       remove_at(shard, i);
       return true;
     }
   }
   return false;
+}
+
+bool ledger_take_owned(enum ledger_kind kind, uint64_t owner, ledger_entry *out) {
+  return take_some(&(struct wanted){.kind = kind, .owner = owner, .from = 0, .to = UINT64_MAX}, out);
+}
+
+bool ledger_take_between(enum ledger_kind kind, uint64_t from, uint64_t to, ledger_entry *out) {
+  return take_some(&(struct wanted){.kind = kind, .owner = 0, .from = from, .to = to}, out);
 }

@@ -14,14 +14,15 @@ enum ledger_kind {
   LEDGER_POINTER, /* CUdeviceptr, whatever allocated it */
   LEDGER_HANDLE,  /* CUmemGenericAllocationHandle */
   LEDGER_ARRAY,   /* CUarray, CUmipmappedArray */
-  LEDGER_POOL,    /* CUmemoryPool: carries its device, no bytes */
+  LEDGER_MAPPING, /* an address range: which handle lies behind it; nothing is charged for it */
+  LEDGER_POOL,    /* CUmemoryPool: which device it lies on; nothing is charged for it */
 };
 
 typedef struct ledger_entry {
   uint64_t key;
-  uint64_t bytes;
-  uint64_t context; /* CUcontext that the memory dies with; 0 when it does not */
-  uint32_t references;
+  uint64_t bytes;      /* charged, or the length of a mapping */
+  uint64_t owner;      /* CUcontext that the memory dies with, or the handle of a mapping; 0: none */
+  uint32_t references; /* to a handle: its own and those of its mappings */
   uint16_t share;
   uint8_t kind; /* enum ledger_kind */
   uint8_t device;
@@ -38,7 +39,9 @@ bool ledger_take(enum ledger_kind kind, uint64_t key, ledger_entry *out);
 bool ledger_get(enum ledger_kind kind, uint64_t key, ledger_entry *out);
 /* Adds to an entry's references and returns the new number; UINT32_MAX when it is unknown. */
 uint32_t ledger_refer(enum ledger_kind kind, uint64_t key, int32_t change);
-/* Removes some entry of the context; false when there is none (left). */
-bool ledger_take_of_context(uint64_t context, ledger_entry *out);
+/* Removes some entry of the kind with this owner; false when there is none (left).  Looks at all entries. */
+bool ledger_take_owned(enum ledger_kind kind, uint64_t owner, ledger_entry *out);
+/* Removes some entry of the kind with from <= key < to; false when there is none (left).  Looks at all entries. */
+bool ledger_take_between(enum ledger_kind kind, uint64_t from, uint64_t to, ledger_entry *out);
 
 #endif

@@ -103,32 +103,12 @@ GUARD_EXPORT CUresult cuMemAllocPitch(CUdeviceptr_v1 *pointer, unsigned int *pit
   return settle_pitched(&admission, result, *pointer, (uint64_t)*pitch * height);
 }
 
-/* Frees: the entry leaves the ledger before the driver may give its address to another thread, the charge goes after the memory
- * is gone.  Pointers that nobody here was charged for are the driver's business. */
-struct refund {
-  bool found;
-  ledger_entry entry;
-};
-
-static struct refund refund_begin(CUdeviceptr pointer) {
-  struct refund refund;
-  refund.found = ledger_take(LEDGER_POINTER, pointer, &refund.entry);
-  return refund;
-}
-
-static CUresult refund_end(struct refund *refund, CUresult result) {
-  ledger_entry replaced;
-  if (refund->found && result == CUDA_SUCCESS) admit_refund(&refund->entry);
-  if (refund->found && result != CUDA_SUCCESS) (void)ledger_put(&refund->entry, &replaced);
-  return result;
-}
-
 GUARD_EXPORT CUresult cuMemFree_v2(CUdeviceptr pointer) {
   __typeof__(&cuMemFree_v2) real = REAL(cuMemFree_v2);
   if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
   GATE(limited);
   if (!limited) return real(pointer);
-  struct refund refund = refund_begin(pointer);
+  struct refund refund = refund_begin(LEDGER_POINTER, pointer);
   return refund_end(&refund, real(pointer));
 }
 
@@ -137,6 +117,6 @@ GUARD_EXPORT CUresult cuMemFree(CUdeviceptr_v1 pointer) {
   if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
   GATE(limited);
   if (!limited) return real(pointer);
-  struct refund refund = refund_begin(pointer);
+  struct refund refund = refund_begin(LEDGER_POINTER, pointer);
   return refund_end(&refund, real(pointer));
 }

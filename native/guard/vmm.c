@@ -1,0 +1,100 @@
+/* Virtual memory management: physical memory is charged from cuMemCreate until its last reference is gone.
+ *
+ * A handle and every mapping of it are references; programs release the handle while the memory is still mapped, and unmap later.
+ * Memory that another process exported was charged there. */
+#include "admit.h"
+#include "driver.h"
+#include "gate.h"
+
+GUARD_EXPORT CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes, const CUmemAllocationProp *prop,
+                                  unsigned long long flags) {
+  __typeof__(&cuMemCreate) real = REAL(cuMemCreate);
+  if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
+  GATE(limited);
+  if (!limited || handle == NULL || prop == NULL || prop->location.type != CU_MEM_LOCATION_TYPE_DEVICE) {
+    return real(handle, bytes, prop, flags);
+  }
+  struct device_place place = {.device = prop->location.id, .context = NULL};
+  struct admission admission;
+  CUresult result = admit(&admission, &place, bytes);
+  if (result != CUDA_SUCCESS) return result;
+  result = real(handle, bytes, prop, flags);
+  if (result != CUDA_SUCCESS) {
+    admit_cancel(&admission);
+  } else if (!admit_keep(&admission, LEDGER_HANDLE, *handle)) {
+    __typeof__(&cuMemRelease) give_back = REAL(cuMemRelease);
+    if (give_back != NULL) (void)give_back(*handle);
+    result = CUDA_ERROR_OUT_OF_MEMORY;
+  }
+  return result;
+}
+
+/* Takes one reference away; true when it was the last one, and with it the entry. */
+static bool unrefer(CUmemGenericAllocationHandle handle, ledger_entry *last) {
+  return ledger_refer(LEDGER_HANDLE, handle, -1) == 0 && ledger_take(LEDGER_HANDLE, handle, last);
+}
+
+static void unrefer_unmapped(CUmemGenericAllocationHandle handle) {
+  ledger_entry last;
+  if (unrefer(handle, &last)) admit_refund(&last);
+}
+
+GUARD_EXPORT CUresult cuMemRelease(CUmemGenericAllocationHandle handle) {
+  __typeof__(&cuMemRelease) real = REAL(cuMemRelease);
+  if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
+  GATE(limited);
+  if (!limited) return real(handle);
+  /* Before the driver: once the last reference is gone there, the same value may be another thread's new handle. */
+  struct refund refund;
+  refund.found = unrefer(handle, &refund.entry);
+  CUresult result = real(handle);
+  if (result != CUDA_SUCCESS && !refund.found) (void)ledger_refer(LEDGER_HANDLE, handle, 1);
+  refund.entry.references = 1;
+  return refund_end(&refund, result);
+}
+
+GUARD_EXPORT CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *handle, void *address) {
+  __typeof__(&cuMemRetainAllocationHandle) real = REAL(cuMemRetainAllocationHandle);
+  if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
+  GATE(limited);
+  CUresult result = real(handle, address);
+  if (limited && result == CUDA_SUCCESS && handle != NULL) (void)ledger_refer(LEDGER_HANDLE, *handle, 1);
+  return result;
+}
+
+GUARD_EXPORT CUresult cuMemMap(CUdeviceptr pointer, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle,
+                               unsigned long long flags) {
+  __typeof__(&cuMemMap) real = REAL(cuMemMap);
+  if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
+  GATE(limited);
+  /* Referred to before the driver maps: another thread may release the handle right after. */
+  bool known = limited && ledger_refer(LEDGER_HANDLE, handle, 1) != UINT32_MAX;
+  CUresult result = real(pointer, bytes, offset, handle, flags);
+  if (!known) return result;
+  ledger_entry replaced, mapping = {.key = pointer, .bytes = bytes, .owner = handle, .kind = LEDGER_MAPPING};
+  if (result != CUDA_SUCCESS) unrefer_unmapped(handle);
+  /* Without room for the entry the charge stays until the process ends: too much is safer than too little. */
+  if (result == CUDA_SUCCESS) (void)ledger_put(&mapping, &replaced);
+  return result;
+}
+
+/* One unmap may cover several mappings, which lie one behind the other. */
+static bool take_mapping(CUdeviceptr from, CUdeviceptr to, ledger_entry *out) {
+  return ledger_take(LEDGER_MAPPING, from, out) || ledger_take_between(LEDGER_MAPPING, from, to, out);
+}
+
+GUARD_EXPORT CUresult cuMemUnmap(CUdeviceptr pointer, size_t bytes) {
+  __typeof__(&cuMemUnmap) real = REAL(cuMemUnmap);
+  if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
+  GATE(limited);
+  CUresult result = real(pointer, bytes);
+  if (!limited || result != CUDA_SUCCESS) return result;
+  CUdeviceptr end;
+  if (__builtin_add_overflow(pointer, (CUdeviceptr)bytes, &end)) end = UINT64_MAX;
+  ledger_entry mapping;
+  for (CUdeviceptr at = pointer; at < end && take_mapping(at, end, &mapping);) {
+    unrefer_unmapped(mapping.owner);
+    if (mapping.key == at) at += mapping.bytes;
+  }
+  return result;
+}
