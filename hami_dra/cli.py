@@ -61,7 +61,8 @@ def _node(options: argparse.Namespace) -> int:
         health_port=options.health_port,
         metrics_port=options.metrics_port,
     )
-    return run_process("node", lambda group: start_node(group, chosen, _transport(options)))
+    transport = _transport(options)
+    return run_process("node", lambda group: start_node(group, chosen, transport))
 
 
 def _controller(options: argparse.Namespace) -> int:
@@ -75,8 +76,10 @@ def _controller(options: argparse.Namespace) -> int:
         metrics_port=options.metrics_port,
     )
 
+    transport = _transport(options)
+
     def start(group: Group) -> None:
-        start_controller(group, chosen, _transport(options))
+        start_controller(group, chosen, transport)
 
     return run_process("controller", start)
 
