@@ -114,7 +114,7 @@ def zig_cc(*, target: str) -> list[str]:
 
 def _look(name: ToolName) -> tuple[Tool | None, list[str]]:
     source = _SOURCES[name]
-    seen = []
+    seen: list[str] = []
     for path in _candidates(name):
         version = _version_of(path, *source.version_arguments)
         if version is not None and version >= source.at_least:

@@ -119,7 +119,7 @@ def _environment(*, cgo: bool) -> dict[str, str]:
 
 
 def _count_packages(target: Target, *, module: Path) -> int:
-    command = [toolchain.find("go").path, "list", "-deps", *target.packages]
+    command = [str(toolchain.find("go").path), "list", "-deps", *target.packages]
     listed = subprocess.run(
         command, cwd=module, env=_environment(cgo=False), capture_output=True, text=True, check=False
     )

@@ -1,0 +1,120 @@
+"""The first process of a cluster's namespaces: the network, etcd, the API server and its clients, and one child for each node.
+
+Started by the keeper.  It ends when the keeper closes its end of the lifeline, hence also when the keeper is killed,
+and then leaves nothing: its end is the end of all processes in its namespace, and it removes the rest before.
+"""
+
+import http.client
+import json
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from hacklib import paths
+from hacklib.cluster import cleanup, components, namespaces, network, node_files
+from hacklib.cluster.components import Component
+from hacklib.cluster.processes import Processes
+from hacklib.cluster.spec import API_ADDRESS, ClusterSpec
+from hacklib.ui import HackError
+
+__all__ = ["main"]
+
+_NODES_DEADLINE_S = 120.0
+
+
+def main(folder: str, lifeline: str) -> None:
+    """Run a cluster until the lifeline is cut."""
+    spec = ClusterSpec.load(Path(folder))
+    processes = Processes(folder=spec.folder, logs=spec.logs)
+    processes.after_start = lambda name, pid: _adopt_node(spec, processes, name=name, pid=pid)
+    try:
+        _start(spec, processes)
+    except (HackError, OSError, subprocess.SubprocessError) as error:
+        (spec.folder / "error").write_text(str(error), encoding="utf-8")
+    else:
+        spec.say("ready")
+    processes.serve(lifeline=int(lifeline))
+    _end(spec)
+
+
+def _start(spec: ClusterSpec, processes: Processes) -> None:
+    spec.say("starting etcd and the API server")
+    network.make_bridge()
+    processes.start(components.etcd(spec))
+    processes.start(components.api_server(spec))
+    for index in range(1, spec.nodes + 1):
+        processes.start(_node_component(spec, index))
+    processes.wait_for("the API server", lambda: _get(spec, "/readyz") is not None)
+    spec.api_ready_file.touch()
+    for component in components.control_plane_clients(spec):
+        processes.start(component)
+    processes.wait_for("the nodes", lambda: _nodes_ready(spec), deadline_s=_NODES_DEADLINE_S)
+
+
+def _node_component(spec: ClusterSpec, index: int) -> Component:
+    module = (sys.executable, "-m", "hacklib.cluster.node", str(spec.folder), str(index))
+    return Component(name=spec.node(index).name, argv=(*namespaces.NEW_NODE, *module))
+
+
+def _adopt_node(spec: ClusterSpec, processes: Processes, *, name: str, pid: int) -> None:
+    """If the component is a node, connect its network once it has one, and write down its first process."""
+    for node in (spec.node(index) for index in range(1, spec.nodes + 1)):
+        if node.name == name:
+            node.up_file.unlink(missing_ok=True)
+            node_files.prepare(node)
+            processes.wait_for(f"namespaces of {name}", node.up_file.exists, only=name)
+            network.attach_node(node, pid=pid)
+            if (first := namespaces.child_of(pid)) is None:
+                raise HackError(f"{name} has no first process")
+            (node.folder / "pid").write_text(str(first), encoding="utf-8")
+
+
+def _nodes_ready(spec: ClusterSpec) -> bool:
+    for index in range(1, spec.nodes + 1):
+        error = spec.node(index).folder / "error"
+        if error.exists():
+            raise HackError(error.read_text(encoding="utf-8"))
+    listed = json.loads(_get(spec, "/api/v1/nodes") or '{"items": []}')["items"]
+    conditions = [condition for item in listed for condition in item["status"].get("conditions", [])]
+    ready: int = sum(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+    spec.say(f"waiting for nodes ({ready} of {spec.nodes} Ready)")
+    return ready == spec.nodes
+
+
+def _get(spec: ClusterSpec, path: str) -> bytes | None:
+    """The body of a successful GET from the API server, or None."""
+    config = json.loads(spec.kubeconfig.read_text(encoding="utf-8"))
+    context = ssl.create_default_context(cafile=str(spec.pki / "ca.crt"))
+    connection = http.client.HTTPSConnection(API_ADDRESS, 443, timeout=5, context=context)
+    try:
+        connection.request("GET", path, headers={"Authorization": f"Bearer {config['users'][0]['user']['token']}"})
+        response = connection.getresponse()
+        body = response.read()
+    except OSError:
+        return None
+    finally:
+        connection.close()
+    return body if response.status == http.HTTPStatus.OK else None
+
+
+def _end(spec: ClusterSpec) -> None:
+    """Nobody keeps the cluster any more: end everything and remove what does not end by itself."""
+    while True:
+        with suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGKILL)
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            break
+        time.sleep(0.01)
+    cleanup.remove(spec.folder, cgroup=spec.cgroup)
+
+
+if __name__ == "__main__":
+    os.chdir(paths.REPOSITORY)
+    main(*sys.argv[1:])

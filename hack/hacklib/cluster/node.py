@@ -1,0 +1,67 @@
+"""The first process of a node's namespaces: containerd, kubelet and kube-proxy on a network and file system of their own.
+
+Started by the control plane with the cluster's folder and the node's number; says that its namespaces exist by a
+file, and why it gave up by another.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from hacklib.cluster import cgroups, components, network, node_files
+from hacklib.cluster.processes import Processes
+from hacklib.cluster.spec import ClusterSpec, Node
+from hacklib.ui import HackError
+
+__all__ = ["main"]
+
+
+def main(folder: str, index: str) -> None:
+    """Run a node until its namespaces end."""
+    node = ClusterSpec.load(Path(folder)).node(int(index))
+    processes = Processes(folder=node.folder, logs=node.spec.logs, log_prefix=f"{node.name}-")
+    try:
+        _start(node, processes)
+    except (HackError, OSError, subprocess.SubprocessError) as error:
+        (node.folder / "error").write_text(f"{node.name}: {error}", encoding="utf-8")
+        raise
+    processes.serve()
+
+
+def _start(node: Node, processes: Processes) -> None:
+    socket.sethostname(node.name)
+    node_files.mount_all(node)
+    node.up_file.touch()
+    processes.wait_for("the node's network", network.has_link)
+    network.make_node_link(node)
+    (node.folder / "containerd.toml").write_text(components.containerd_config(node), encoding="utf-8")
+    (node.folder / "kubelet.json").write_text(components.kubelet_config(node), encoding="utf-8")
+    (node.folder / "cni/10-pods.conflist").write_text(components.cni_config(node), encoding="utf-8")
+    cgroups.make(node.cgroup)
+    processes.start(components.containerd(node))
+    processes.wait_for("containerd", _answers)
+    for image in node.spec.images:
+        import_image(image)
+    processes.wait_for("the API server", node.spec.api_ready_file.exists)
+    processes.start(components.kubelet(node))
+    processes.start(components.kube_proxy(node))
+
+
+def _answers() -> bool:
+    words = ["ctr", "-a", components.CONTAINERD_SOCKET, "version"]
+    return subprocess.run(words, capture_output=True, check=False).returncode == 0
+
+
+def import_image(archive: Path) -> None:
+    """Load an OCI archive into the containerd of the node in which this runs."""
+    words = ["ctr", "-a", components.CONTAINERD_SOCKET, "-n", "k8s.io", "images", "import", "--local", str(archive)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise HackError(f"image {archive} cannot be imported: {done.stderr.strip()}")
+
+
+if __name__ == "__main__":
+    os.chdir("/")
+    main(*sys.argv[1:])

@@ -1,0 +1,218 @@
+"""The first process of a namespace: starts components, reaps whatever dies, and does what it is asked through a socket.
+
+One thread, one loop.  A component that dies stays dead until somebody asks for it: a test wants to see that.  The
+socket lies in the folder of its owner and speaks one JSON object a line: {"verb": ..., "name": ...} in, {"error":
+...} or {"components": ...} out.
+"""
+
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+from hacklib.cluster.components import Component
+from hacklib.ui import HackError
+
+__all__ = ["STATES", "ComponentDiedError", "Processes", "Verb", "ask"]
+
+Verb = Literal["start", "stop", "kill", "restart", "pause", "resume", "list"]
+STATES = ("running", "paused", "exited")
+_STOP_DEADLINE_S = 15.0
+_MAX_REQUEST = 4096
+_TAIL_BYTES = 2000
+
+
+class ComponentDiedError(HackError):
+    """A component ended while somebody waited for it to work."""
+
+
+@dataclass(kw_only=True)
+class _Running:
+    component: Component
+    log: Path
+    process: subprocess.Popen[bytes]
+    paused: bool = False
+    status: int | None = None
+    """What waitpid said; None while it runs."""
+
+    @property
+    def state(self) -> str:
+        if self.status is not None:
+            return f"exited {os.waitstatus_to_exitcode(self.status)}"
+        return "paused" if self.paused else "running"
+
+
+@dataclass(kw_only=True)
+class Processes:
+    """The components of one namespace.  Made and used by its first process only."""
+
+    folder: Path
+    logs: Path
+    log_prefix: str = ""
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    after_start: Callable[[str, int], None] = lambda _name, _pid: None
+    """Called with the name and the process id of each component that was started."""
+    _table: dict[str, _Running] = field(default_factory=dict, init=False)
+
+    def start(self, component: Component) -> int:
+        """Start a component with its output appended to its log; its process id."""
+        log = self.logs / f"{self.log_prefix}{component.name}.log"
+        with log.open("ab") as out:
+            process = subprocess.Popen(
+                component.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=self.environment,
+                start_new_session=True,
+            )
+        self._table[component.name] = _Running(component=component, log=log, process=process)
+        self.after_start(component.name, process.pid)
+        return process.pid
+
+    def check(self, only: str | None = None) -> None:
+        """Raise ComponentDiedError, with the last words of its log, if a component (any, or this one) is not running."""
+        self.reap()
+        for name, running in self._table.items():
+            if running.status is not None and only in {None, name}:
+                tail = running.log.read_bytes()[-_TAIL_BYTES:].decode(errors="replace")
+                raise ComponentDiedError(f"{self.log_prefix}{name} {running.state}; the end of its log:\n{tail}")
+
+    def wait_for(
+        self, what: str, test: Callable[[], bool], *, deadline_s: float = 60.0, only: str | None = None
+    ) -> None:
+        """Wait until `test` holds.  Raises HackError after the deadline or as soon as a component (see `check`) dies."""
+        end = time.monotonic() + deadline_s
+        while not test():
+            self.check(only)
+            if time.monotonic() > end:
+                raise HackError(f"{what} not ready after {deadline_s:.0f} s; see the logs in {self.logs}")
+            time.sleep(0.05)
+
+    def reap(self) -> None:
+        """Collect every dead child, orphans of others included: this is the first process of its namespace."""
+        with suppress(ChildProcessError):
+            while (found := os.waitpid(-1, os.WNOHANG))[0]:
+                for running in self._table.values():
+                    if running.process.pid == found[0]:
+                        running.status = running.process.returncode = found[1]
+
+    def serve(self, *, lifeline: int | None = None) -> None:
+        """Reap and answer requests until the other end of `lifeline` is closed."""
+        wake_read, wake_write = os.pipe()
+        os.set_blocking(wake_write, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        with _listen(self.folder) as listener, selectors.DefaultSelector() as selector:
+            selector.register(wake_read, selectors.EVENT_READ)
+            selector.register(listener, selectors.EVENT_READ)
+            if lifeline is not None:
+                selector.register(lifeline, selectors.EVENT_READ)
+            while True:
+                self.reap()
+                ready = [key.fileobj for key, _ in selector.select()]
+                if lifeline in ready:
+                    return
+                if wake_read in ready:
+                    os.read(wake_read, _MAX_REQUEST)
+                if listener in ready:
+                    self._answer(listener)
+
+    def _answer(self, listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.settimeout(5)
+            try:
+                request = json.loads(connection.recv(_MAX_REQUEST))
+                self._act(request["verb"], request.get("name", ""))
+                answer: object = {"components": {name: running.state for name, running in self._table.items()}}
+            except (HackError, OSError, ValueError, KeyError) as error:
+                answer = {"error": str(error)}
+            connection.sendall(json.dumps(answer).encode())
+
+    def _act(self, verb: Verb, name: str) -> None:
+        self.reap()
+        if verb == "list":
+            return
+        if name not in self._table:
+            raise HackError(f"there is no component {name!r}; there are {', '.join(self._table)}")
+        running = self._table[name]
+        if verb in {"stop", "restart"}:
+            self._end(running, signal.SIGTERM)
+        elif verb == "kill":
+            self._end(running, signal.SIGKILL)
+        elif verb in {"pause", "resume"}:
+            self._require_running(running)
+            running.paused = verb == "pause"
+            os.kill(running.process.pid, signal.SIGSTOP if running.paused else signal.SIGCONT)
+        elif verb != "start":
+            raise HackError(f"{verb!r} is not one of {', '.join(get_args(Verb))}")
+        if verb in {"start", "restart"}:
+            if running.status is None:
+                raise HackError(f"{name} is running already")
+            self.start(running.component)
+
+    def _require_running(self, running: _Running) -> None:
+        if running.status is not None:
+            raise HackError(f"{running.component.name} {running.state}: start it first")
+
+    def _end(self, running: _Running, how: signal.Signals) -> None:
+        """Signal a component and wait until it is gone; a paused or deaf one is killed."""
+        if running.status is None:
+            os.kill(running.process.pid, how)
+            os.kill(running.process.pid, signal.SIGCONT)
+        end = time.monotonic() + _STOP_DEADLINE_S
+        while running.status is None:
+            self.reap()
+            if time.monotonic() > end:
+                os.kill(running.process.pid, signal.SIGKILL)
+            time.sleep(0.01)
+
+
+def ask(folder: Path, verb: Verb, name: str = "", *, timeout_s: float = 60.0) -> dict[str, str]:
+    """Send one request to the Processes that serve in `folder`; the state of each component by name.
+
+    Raises HackError when nobody serves there or the request is refused.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX) as client, _short(folder) as path:
+            client.settimeout(timeout_s)
+            client.connect(path)
+            client.sendall(json.dumps({"verb": verb, "name": name}).encode())
+            client.shutdown(socket.SHUT_WR)
+            answer = json.loads(b"".join(iter(lambda: client.recv(_MAX_REQUEST), b"")))
+    except (OSError, ValueError) as error:
+        raise HackError(f"nobody answers at {folder}/control.sock: {error}") from error
+    if "error" in answer:
+        raise HackError(answer["error"])
+    return dict(answer["components"])
+
+
+class _short:  # noqa: N801 - reads as a function
+    """A short name for the socket in a folder: socket addresses end at 108 bytes, cache folders need not."""
+
+    def __init__(self, folder: Path) -> None:
+        self._descriptor = os.open(folder, os.O_PATH)
+
+    def __enter__(self) -> str:
+        return f"/proc/self/fd/{self._descriptor}/control.sock"
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+
+def _listen(folder: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
+    (folder / "control.sock").unlink(missing_ok=True)
+    with _short(folder) as path:
+        listener.bind(path)
+    listener.listen(16)
+    return listener

@@ -1,0 +1,50 @@
+"""OCI images without a Docker engine.
+
+`build` packs one of the images of `recipes` into the cache, unless nothing that goes into it has changed.
+"""
+
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from hacklib import paths
+from hacklib.image import oci, recipes
+from hacklib.ui import Ui
+
+__all__ = ["Image", "ImageName", "build", "version"]
+
+ImageName = Literal["product", "workload", "pause"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """An image archive, and the name under which pods refer to it."""
+
+    reference: str
+    archive: Path
+
+
+def version() -> str:
+    """The version of the product, which is the tag of its images."""
+    project = tomllib.loads((paths.REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return str(project["version"])
+
+
+def build(name: ImageName, *, guard: Path | None = None, ui: Ui) -> Image:
+    """The archive of an image, packed first if anything in it has changed.  Only the product needs the guard library."""
+    recipe = recipes.pause()
+    reference = f"{recipe.name}:{version()}"
+    archive = paths.images_dir() / f"{recipe.name}-{version()}-{recipe.tree.fingerprint()[:12]}.tar"
+    if not archive.exists():
+        with ui.task(f"packing image {reference}"):
+            oci.write(archive, reference=reference, tree=recipe.tree, config=recipe.config)
+            _forget_older(archive, prefix=f"{recipe.name}-{version()}-")
+    return Image(reference=oci.qualified(reference), archive=archive)
+
+
+def _forget_older(archive: Path, *, prefix: str) -> None:
+    for other in archive.parent.glob(f"{prefix}*.tar"):
+        if other != archive and re.fullmatch(r"[0-9a-f]{12}", other.stem.removeprefix(prefix)):
+            other.unlink(missing_ok=True)
