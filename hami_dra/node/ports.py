@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
-from hami_dra.api.k8s import AllocatedDeviceStatus, JsonObject, ResourceClaim, ResourceSlice
+from hami_dra.api.k8s import AllocatedDeviceStatus, JsonObject, ObjectReference, ResourceClaim, ResourceSlice
 from hami_dra.core.ids import ClaimUid
 from hami_dra.core.plan import ClaimPlan
 from hami_dra.core.record import Entry
@@ -19,6 +19,7 @@ __all__ = [
     "CdiFiles",
     "ClaimReader",
     "DeviceStatusWriter",
+    "EventSink",
     "Ledger",
     "Locks",
     "NodeFiles",
@@ -42,6 +43,16 @@ class DeviceStatusWriter(Protocol):
         self, claim: ResourceClaim, devices: Iterable[AllocatedDeviceStatus], *, field_manager: str
     ) -> ResourceClaim:
         """Make `devices` all that `field_manager` says there, by server-side apply."""
+        ...
+
+
+class EventSink(Protocol):
+    """Events on objects; neither blocks nor fails."""
+
+    def emit(
+        self, regarding: ObjectReference, *, event_type: Literal["Normal", "Warning"], reason: str, message: str
+    ) -> None:
+        """Say something about an object."""
         ...
 
 

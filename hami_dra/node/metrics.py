@@ -1,0 +1,84 @@
+"""The node plugin's metrics.
+
+Made on a registry that is handed in, so that tests and several instances in one process do not meet.  Names and labels are
+part of the product: dashboards and alerts build on them.
+"""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from hami_dra.core.slices import Layout
+
+__all__ = ["NodeMetrics"]
+
+_BUCKETS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 5.0, 30.0)
+
+
+class NodeMetrics:
+    """What the services report."""
+
+    def __init__(self, registry: CollectorRegistry, *, version: str) -> None:
+        build = Gauge(
+            "hami_build_info", "Always 1; the version of hami-dra is a label.", ["version"], registry=registry
+        )
+        build.labels(version).set(1)
+        self._steps = Histogram(
+            "hami_dra_prepare_seconds",
+            "Time that a step of preparing a claim takes; step `total` is the whole of it.",
+            ["step"],
+            buckets=_BUCKETS,
+            registry=registry,
+        )
+        self._shares = Gauge("hami_dra_prepared_shares", "Shares that are prepared on this node.", registry=registry)
+        self._prepare_failures = Counter(
+            "hami_dra_prepare_failures_total", "Claims that could not be prepared.", ["reason"], registry=registry
+        )
+        self._unprepare_failures = Counter(
+            "hami_dra_unprepare_failures_total", "Claims that could not be unprepared.", ["reason"], registry=registry
+        )
+        self._layout = Gauge(
+            "hami_dra_publisher_layout",
+            "1 for the layout in which devices are published.",
+            ["layout"],
+            registry=registry,
+        )
+        self._dropped = Gauge(
+            "hami_dra_publisher_dropped_gates",
+            "1 for each feature gate whose fields the API server dropped from the last publication that used them.",
+            ["gate"],
+            registry=registry,
+        )
+        self._devices = Gauge("hami_dra_published_devices", "Devices in this node's slices.", registry=registry)
+        self._publish_failures = Counter(
+            "hami_dra_publish_failures_total", "Attempts to publish slices that failed.", ["reason"], registry=registry
+        )
+
+    def observe_step(self, step: str, seconds: float) -> None:
+        """A step of a prepare took that long."""
+        self._steps.labels(step).observe(seconds)
+
+    def prepare_failed(self, reason: str) -> None:
+        """A claim could not be prepared."""
+        self._prepare_failures.labels(reason).inc()
+
+    def unprepare_failed(self, reason: str) -> None:
+        """A claim could not be unprepared."""
+        self._unprepare_failures.labels(reason).inc()
+
+    def count_shares(self, count: Callable[[], float]) -> None:
+        """Ask `count` for the number of prepared shares whenever metrics are read."""
+        self._shares.set_function(count)
+
+    def published(self, *, layout: Layout, devices: int, dropped_gates: frozenset[str]) -> None:
+        """The node's slices are as they should be."""
+        for each in Layout:
+            self._layout.labels(each).set(each is layout)
+        self._dropped.clear()
+        for gate in dropped_gates:
+            self._dropped.labels(gate).set(1)
+        self._devices.set(devices)
+
+    def publish_failed(self, reason: str) -> None:
+        """An attempt to publish failed."""
+        self._publish_failures.labels(reason).inc()
