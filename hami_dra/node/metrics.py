@@ -18,11 +18,7 @@ _BUCKETS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.25
 class NodeMetrics:
     """What the services report."""
 
-    def __init__(self, registry: CollectorRegistry, *, version: str) -> None:
-        build = Gauge(
-            "hami_build_info", "Always 1; the version of hami-dra is a label.", ["version"], registry=registry
-        )
-        build.labels(version).set(1)
+    def __init__(self, registry: CollectorRegistry) -> None:
         self._steps = Histogram(
             "hami_dra_prepare_seconds",
             "Time that a step of preparing a claim takes; step `total` is the whole of it.",
