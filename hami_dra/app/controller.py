@@ -10,6 +10,7 @@ from hami_dra._lib.workqueue import WorkQueue
 from hami_dra.app.http import serve_http
 from hami_dra.app.process import new_registry
 from hami_dra.controller import ClaimKey, ClaimResolver, ControllerMetrics
+from hami_dra.core.audience import audience
 from hami_dra.kube.claims import CLAIMS_PATH, Claims
 from hami_dra.kube.events import EventRecorder
 from hami_dra.kube.leases import Elector
@@ -17,7 +18,7 @@ from hami_dra.kube.reflector import Collection, Reflector
 
 if TYPE_CHECKING:
     from hami_dra._lib.threads import Group
-    from hami_dra.api.k8s import JsonObject, ObjectReference, ResourceClaim
+    from hami_dra.api.k8s import JsonObject, ResourceClaim
     from hami_dra.core.errors import HamiDraError
     from hami_dra.kube.transport import Transport
 
@@ -65,32 +66,8 @@ class _ClaimEvents:
         self._recorder = recorder
 
     def warn(self, claim: ResourceClaim, problem: HamiDraError) -> None:
-        metadata = claim["metadata"]
-        namespace = metadata.get("namespace", "")
-        about: list[JsonObject] = [
-            {
-                "apiVersion": "resource.k8s.io/v1",
-                "kind": "ResourceClaim",
-                "namespace": namespace,
-                "name": metadata["name"],
-                "uid": metadata["uid"],
-            }
-        ]
-        about += [
-            {
-                "apiVersion": "v1",
-                "kind": "Pod",
-                "namespace": namespace,
-                "name": consumer["name"],
-                "uid": consumer["uid"],
-            }
-            for consumer in claim.get("status", {}).get("reservedFor", [])
-            if consumer.get("resource") == "pods"
-        ]
-        for regarding in about:
-            self._recorder.emit(
-                cast("ObjectReference", regarding), event_type="Warning", reason=problem.reason, message=str(problem)
-            )
+        for regarding in audience(claim):
+            self._recorder.emit(regarding, event_type="Warning", reason=problem.reason, message=str(problem))
 
 
 def start_controller(group: Group, options: ControllerOptions, transport: Transport) -> int:
