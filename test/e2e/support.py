@@ -76,6 +76,12 @@ class Tenant:
             about=lambda event: event["reason"] == reason and event["involvedObject"]["name"] in names
         )
 
+    def wait_condition(self, pod: str, kind: str, *, claim: str = "gpu") -> Mapping[str, Any]:
+        """A condition of the first device of a pod's claim, once it is there."""
+        return wait_until(
+            lambda: condition(self.claim_of(pod, name=claim), kind), what=f"condition {kind} on claim {claim} of {pod}"
+        )
+
     def claims(self) -> Sequence[KubeObject]:
         """All claims of the namespace."""
         return self.kubectl.items("resourceclaims")

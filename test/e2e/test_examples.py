@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 import pytest
-from e2e.support import EXAMPLES, GIB, NodeFiles, Tenant, condition, eventually
+from e2e.support import EXAMPLES, GIB, NodeFiles, Tenant, eventually
 
 from hacklib.deployment import Card, Site, wait_until
 
@@ -108,14 +108,8 @@ def test_example_06_gpu_config(tenant: Tenant) -> None:
     """The claim's status says what its configuration means."""
     tenant.example("06-gpu-config")
     assert tenant.kubectl.wait_line("burst-share", "CUDA sees") == ["CUDA sees 16384 MiB"]
-    eventually(
-        lambda: condition(tenant.claim_of("burst-share"), "Resolved"),
-        what="condition Resolved on the claim of burst-share",
-    )
+    assert tenant.wait_condition("burst-share", "Resolved")["status"] == "True"
     claim = tenant.claim_of("burst-share")
-    resolved = condition(claim, "Resolved")
-    assert resolved is not None
-    assert resolved["status"] == "True"
     limits = claim["status"]["devices"][0]["data"]["limits"]
     assert limits == {"memory": "16Gi", "cores": 30, "isolation": "Guard", "qos": "BurstShare", "priority": "High"}
 
@@ -152,14 +146,13 @@ def test_example_10_bad_config_is_refused_in_words(tenant: Tenant) -> None:
     tenant.example("10-bad-config")
     events = wait_until(lambda: tenant.events_of("bad-config", reason="InvalidConfig"), what="Event InvalidConfig")
     assert "priorty: unknown field" in events[-1]["message"]
-    eventually(lambda: condition(tenant.claim_of("bad-config"), "Resolved"), what="condition Resolved")
-    claim = tenant.claim_of("bad-config")
-    resolved = condition(claim, "Resolved")
-    assert resolved is not None
+    resolved = tenant.wait_condition("bad-config", "Resolved")
     assert (resolved["status"], resolved["reason"]) == ("False", "InvalidConfig")
     assert "priorty" in resolved["message"]
     wait_until(
         lambda: tenant.kubectl.events(about=lambda event: "FailedPrepare" in event["reason"]), what="FailedPrepare"
     )
     node = int(tenant.kubectl.get("pod", "bad-config")["spec"]["nodeName"].removeprefix("node-"))
-    assert claim["metadata"]["uid"] not in NodeFiles(tenant.site, node=node).prepared().everything
+    assert (
+        tenant.claim_of("bad-config")["metadata"]["uid"] not in NodeFiles(tenant.site, node=node).prepared().everything
+    )

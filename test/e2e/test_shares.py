@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from e2e.support import GIB, HOLD, NodeFiles, Tenant, condition, eventually, pod, share_template
+from e2e.support import GIB, HOLD, NodeFiles, Tenant, eventually, pod, share_template
 
 from hacklib.deployment import Site, wait_until
 
@@ -65,12 +65,8 @@ def test_the_claim_says_what_the_node_did(site: Site, tenant: Tenant) -> None:
     tenant.kubectl.apply(share_template("share", memory="16Gi", cores=30), pod("claimant", template="share", node=1))
     tenant.kubectl.wait_running("claimant")
     for kind in ("Ready", "Resolved"):
-        eventually(lambda kind=kind: condition(tenant.claim_of("claimant"), kind), what=f"condition {kind}")
+        assert tenant.wait_condition("claimant", kind)["status"] == "True"
     claim = tenant.claim_of("claimant")
-    assert {kind: (condition(claim, kind) or {})["status"] for kind in ("Ready", "Resolved")} == {
-        "Ready": "True",
-        "Resolved": "True",
-    }
     (published,) = claim["status"]["devices"]
     (result,) = claim["status"]["allocation"]["devices"]["results"]
     assert published["shareID"] == result["shareID"]

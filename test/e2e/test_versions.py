@@ -1,0 +1,87 @@
+"""Kubernetes 1.34: with DRAConsumableCapacity cards are shared; without it they are published whole, and the log says why."""
+
+import os
+from collections.abc import Iterator, Mapping
+
+import pytest
+from e2e.support import EXAMPLES, Tenant, eventually, pod, share_template
+
+from hacklib.checks import leftovers
+from hacklib.deployment import Site
+from hacklib.ui import Ui
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+
+
+def _site(name: str, gates: Mapping[str, bool]) -> Site:
+    return Site.up(name=f"{name}-{os.getpid()}", cards=[[("A100", 2)]], kubernetes="1.34", feature_gates=gates, ui=Ui())
+
+
+@pytest.fixture(scope="module")
+def sharing() -> Iterator[Site]:
+    """1.34 with the gate on."""
+    with _site("e2e-134-on", {"DRAConsumableCapacity": True}) as site:
+        site.install()
+        yield site
+
+
+@pytest.fixture(scope="module")
+def plain() -> Iterator[Site]:
+    """1.34 as it comes."""
+    with _site("e2e-134-off", {}) as site:
+        site.install()
+        yield site
+
+
+def test_1_34_with_the_gate_shares_a_card(sharing: Site) -> None:
+    """Two pods share a card by their limits, and each claim says what it got."""
+    assert sharing.slices()[0]["spec"]["devices"][0]["allowMultipleAllocations"] is True
+    with Tenant.of(sharing, name="sharing") as tenant:
+        tenant.kubectl.apply(EXAMPLES / "02-two-pods-one-card.yaml")
+        greedy = tenant.kubectl.wait_line("greedy", "20 GiB")
+        steady = tenant.kubectl.wait_line("steady", "round 3")
+        assert greedy[0] == steady[0] == "CUDA sees 16384 MiB"
+        assert greedy[-1] == "20 GiB: CUDA_ERROR_OUT_OF_MEMORY"
+        assert {line.split(": ")[1] for line in steady[2:]} == {"CUDA_SUCCESS"}
+        for kind in ("Ready", "Resolved"):
+            tenant.wait_condition("steady", kind)
+
+
+def test_1_34_without_the_gate_publishes_whole_cards(plain: Site) -> None:
+    """The dropped fields are noticed, cards are published whole, and a warning names the gate that would change it."""
+    (published,) = plain.slices()
+    for device in published["spec"]["devices"]:
+        assert "allowMultipleAllocations" not in device
+        assert device["attributes"]["mode"] == {"string": "whole"}
+        assert set(device["capacity"]) == {"memory"}
+        assert "requestPolicy" not in device["capacity"]["memory"]
+    warnings = [line for line in plain.system.logs(plain.node_plugin(1)) if '"warning"' in line.lower()]
+    assert any("DRAConsumableCapacity" in line for line in warnings), warnings
+
+
+def test_1_34_without_the_gate_gives_whole_cards(plain: Site) -> None:
+    """A claim gets a card to itself: the example runs unchanged, and a third pod waits for one of the two cards."""
+    with Tenant.of(plain, name="whole") as tenant:
+        tenant.example("05-whole-card")
+        assert tenant.kubectl.wait_line("whole-card", "CUDA sees") == ["CUDA sees 81920 MiB"]
+        tenant.kubectl.apply(share_template("card"), pod("second", template="card"), pod("third", template="card"))
+
+        def phases() -> list[str]:
+            return sorted(item["status"]["phase"] for item in tenant.kubectl.items("pods"))
+
+        eventually(lambda: phases() == ["Pending", "Running", "Running"], what="two run, one waits", detail=phases)
+        assert tenant.wait_condition("whole-card", "Ready")["status"] == "True"
+
+
+def test_a_cluster_leaves_nothing_behind() -> None:
+    """With tenants, shares and a product in it, a cluster that goes takes every process, mount and cgroup along."""
+    name = f"e2e-gone-{os.getpid()}"
+    with Site.up(name=name, cards=[[("T4", 1)]], ui=Ui()) as site:
+        site.install()
+        tenant = Tenant.of(site, name="tenant")
+        tenant.kubectl.apply(share_template("share", memory="1Gi"), pod("left", template="share"))
+        tenant.kubectl.wait_running("left")
+        folder, cgroup = site.cluster.spec.folder, site.cluster.spec.cgroup
+    left = [line for line in leftovers.snapshot() if str(folder) in line or cgroup in line]
+    assert left == []
+    assert not folder.exists()
