@@ -7,15 +7,16 @@ import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from hacklib import paths
 from hacklib.image import oci, recipes
 from hacklib.ui import Ui
 
-__all__ = ["Image", "ImageName", "build", "version"]
+__all__ = ["IMAGES", "Image", "ImageName", "build", "version"]
 
 ImageName = Literal["product", "workload", "pause"]
+IMAGES: tuple[ImageName, ...] = get_args(ImageName)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,15 +34,25 @@ def version() -> str:
 
 
 def build(name: ImageName, *, guard: Path | None = None, ui: Ui) -> Image:
-    """The archive of an image, packed first if anything in it has changed.  Only the product needs the guard library."""
-    recipe = recipes.pause()
+    """The archive of an image, packed first if anything in it has changed.
+
+    Only the product holds the guard library: by default the one that `hack/native build` made.
+    """
+    recipe = _recipe(name, guard=guard or paths.native_dir() / "release" / "libhami_guard.so")
     reference = f"{recipe.name}:{version()}"
-    archive = paths.images_dir() / f"{recipe.name}-{version()}-{recipe.tree.fingerprint()[:12]}.tar"
+    prefix = f"{recipe.name}-{version()}-"
+    archive = paths.images_dir() / f"{prefix}{recipe.fingerprint[:12]}.tar"
     if not archive.exists():
         with ui.task(f"packing image {reference}"):
-            oci.write(archive, reference=reference, tree=recipe.tree, config=recipe.config)
-            _forget_older(archive, prefix=f"{recipe.name}-{version()}-")
+            oci.write(archive, reference=reference, tree=recipe.assemble(), config=recipe.config)
+        _forget_older(archive, prefix=prefix)
     return Image(reference=oci.qualified(reference), archive=archive)
+
+
+def _recipe(name: ImageName, *, guard: Path) -> recipes.Recipe:
+    if name == "product":
+        return recipes.product(guard=guard)
+    return recipes.workload() if name == "workload" else recipes.pause()
 
 
 def _forget_older(archive: Path, *, prefix: str) -> None:
