@@ -1,0 +1,6 @@
+"""NVIDIA's GPUs, through NVML, and whatever poses as one (the simulated driver goes exactly the same way)."""
+
+from hami_dra.vendors.nvidia.discover import NvidiaDiscovery
+from hami_dra.vendors.nvidia.driver_root import Root
+
+__all__ = ["NvidiaDiscovery", "Root"]

@@ -1,0 +1,161 @@
+"""What a node with NVIDIA's driver has, as an `Inventory`.
+
+NVML says which cards there are, the driver root which files containers need, sysfs where a card sits.  A card that cannot be
+shared (no memory of its own, MIG switched on, fallen off the bus) is left out with a warning that names it; a driver that is not
+there yet is a `DriverError`, and whoever asks tries again later.
+"""
+
+import contextlib
+import logging
+import re
+from pathlib import Path
+
+from hami_dra.core.errors import DriverError
+from hami_dra.core.ids import GpuUuid
+from hami_dra.core.inventory import DriverFiles, Gpu, Inventory, device_name
+from hami_dra.vendors.nvidia.driver_root import NVML, Root
+from hami_dra.vendors.nvidia.library import Card, Nvml
+
+__all__ = ["NvidiaDiscovery"]
+
+_log = logging.getLogger(__name__)
+
+_VENDOR = "nvidia"
+_ENVIRONMENT = (("NVIDIA_VISIBLE_DEVICES", "void"),)
+"""Keeps NVIDIA's own runtime hook from adding every card of the node to images that ask for it."""
+_PCIE_ROOT = re.compile(r"pci[0-9a-f]{4,8}:[0-9a-f]{2}")
+
+
+class NvidiaDiscovery:
+    """Call it for the inventory.  Not for several threads at once."""
+
+    def __init__(
+        self, *, driver: Root, devices: Root | None = None, sysfs: Path | None = None, simulated: bool = False
+    ) -> None:
+        """Look below these roots.
+
+        Args:
+            driver: the driver root: libraries and, unless `devices` says otherwise, device files.
+            devices: root of the device files, where the driver root has none.
+            sysfs: where sysfs is mounted; None where NUMA nodes and PCIe roots are not wanted.
+            simulated: what the attribute `simulated` of the devices says; nothing else depends on it.
+        """
+        self._driver = driver
+        self._devices = devices or driver
+        self._sysfs = sysfs
+        self._simulated = simulated
+        self._nvml: Nvml | None = None
+        self._card_files: tuple[str, ...] = ()
+        self._warned: set[str] = set()
+
+    def __call__(self) -> Inventory:
+        """Look at the hardware.
+
+        Raises:
+            DriverError: the driver does not work (yet).
+        """
+        common = self._devices.common_devices()
+        nvml = self._session()
+        try:
+            version = nvml.driver_version()
+            cards = [card for index in range(nvml.count()) if (card := self._card(nvml, index)) is not None]
+            cuda = nvml.cuda_version()
+        except DriverError:
+            self.close()
+            raise
+        gpus = [gpu for card in cards if (gpu := self._gpu(card, version, cuda)) is not None]
+        driver = DriverFiles(libraries=self._driver.libraries(version), device_files=common, environment=_ENVIRONMENT)
+        return Inventory(gpus=tuple(sorted(gpus, key=lambda gpu: gpu.pci_address)), driver=driver)
+
+    def close(self) -> None:
+        """End the session with NVML; the next call opens another."""
+        nvml, self._nvml = self._nvml, None
+        if nvml is not None:
+            with contextlib.suppress(DriverError):
+                nvml.close()
+
+    def _session(self) -> Nvml:
+        """The open session; cards that came or went are only seen by a new one."""
+        files = self._devices.card_files()
+        if files != self._card_files:
+            self.close()
+            self._card_files = files
+        if self._nvml is None:
+            self._nvml = Nvml(self._driver.find_library(NVML))
+        return self._nvml
+
+    def _card(self, nvml: Nvml, index: int) -> Card | None:
+        try:
+            return nvml.card(index)
+        except DriverError as error:
+            self._warn(f"GPU {index}", str(error))
+            return None
+
+    def _gpu(self, card: Card, version: str, cuda: tuple[int, int] | None) -> Gpu | None:
+        file = None if card.minor is None else self._devices.device(f"nvidia{card.minor}")
+        if card.memory_bytes is None or card.mig_enabled or file is None:
+            self._warn(f"GPU {card.index} ({card.name}, {card.uuid}, {card.pci_bus_id})", _obstacle(card))
+            return None
+        pci = _short_address(card.pci_bus_id)
+        return Gpu(
+            name=device_name(pci),
+            uuid=GpuUuid(card.uuid),
+            vendor=_VENDOR,
+            product_name=card.name,
+            memory_bytes=card.memory_bytes,
+            pci_address=pci,
+            minor=card.minor,
+            index=card.index,
+            brand=card.brand,
+            architecture=card.architecture,
+            compute_capability=card.compute_capability,
+            driver_version=version,
+            cuda_driver_version=cuda,
+            numa_node=_numa_node(self._sysfs, pci),
+            pcie_root=_pcie_root(self._sysfs, pci),
+            simulated=self._simulated,
+            device_files=(file,),
+        )
+
+    def _warn(self, who: str, why: str) -> None:
+        """Say once that a card is left out."""
+        message = f"{who} is left out: {why}"
+        if message not in self._warned:
+            self._warned.add(message)
+            _log.warning("%s", message)
+
+
+def _obstacle(card: Card) -> str:
+    """Why a card cannot be shared."""
+    if card.memory_bytes is None:
+        return "the driver does not report memory of its own for it, so it cannot be shared"
+    if card.mig_enabled:
+        return "MIG is switched on, so it cannot be used as one device"
+    return f"its device file /dev/nvidia{'?' if card.minor is None else card.minor} is not there"
+
+
+def _short_address(bus_id: str) -> str:
+    """`0000:17:00.0` for NVML's `00000000:17:00.0`, as sysfs and the attribute pciBusID spell it."""
+    domain, _, rest = bus_id.lower().partition(":")
+    return f"{int(domain, 16):04x}:{rest}"
+
+
+def _numa_node(sysfs: Path | None, pci: str) -> int | None:
+    if sysfs is None:
+        return None
+    try:
+        number = int((sysfs / "bus/pci/devices" / pci / "numa_node").read_text())
+    except (OSError, ValueError):
+        return None
+    return number if number >= 0 else None
+
+
+def _pcie_root(sysfs: Path | None, pci: str) -> str | None:
+    """The root complex above the card: the first part of its path that looks like `pci0000:16`."""
+    if sysfs is None:
+        return None
+    try:
+        parts = (sysfs / "bus/pci/devices" / pci).resolve(strict=True).parts
+    except OSError:
+        return None
+    return next((part for part in parts if _PCIE_ROOT.fullmatch(part)), None)

@@ -1,0 +1,158 @@
+"""NVML through pynvml, whose only importer this is.
+
+pynvml asks the loader for `libnvidia-ml.so.1` and knows no other place; this module loads the library of the driver root
+first, and the loader then answers with what is loaded under that name.  Errors of NVML become `DriverError` here, and what a
+card does not support becomes None.
+"""
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pynvml
+
+from hami_dra.core.errors import DriverError
+
+__all__ = ["Card", "Nvml"]
+
+T = TypeVar("T")
+
+_UNSUPPORTED = (
+    pynvml.NVML_ERROR_NOT_SUPPORTED,
+    pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
+    pynvml.NVML_ERROR_NO_DATA,
+)
+_ADVICE = {
+    pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the kernel driver is not loaded",
+    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "libnvidia-ml.so.1 is not installed below the driver root",
+    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "library and kernel driver differ: restart this pod after a driver upgrade",
+    pynvml.NVML_ERROR_NO_PERMISSION: "this process may not open /dev/nvidiactl",
+}
+_BRANDS = {
+    pynvml.NVML_BRAND_QUADRO: "Quadro",
+    pynvml.NVML_BRAND_TESLA: "Tesla",
+    pynvml.NVML_BRAND_NVS: "NVS",
+    pynvml.NVML_BRAND_GRID: "Grid",
+    pynvml.NVML_BRAND_GEFORCE: "GeForce",
+    pynvml.NVML_BRAND_TITAN: "Titan",
+    pynvml.NVML_BRAND_NVIDIA_VAPPS: "NvidiaVApps",
+    pynvml.NVML_BRAND_NVIDIA_VPC: "NvidiaVPC",
+    pynvml.NVML_BRAND_NVIDIA_VCS: "NvidiaVCS",
+    pynvml.NVML_BRAND_NVIDIA_VWS: "NvidiaVWS",
+    pynvml.NVML_BRAND_NVIDIA_CLOUD_GAMING: "NvidiaCloudGaming",
+    pynvml.NVML_BRAND_QUADRO_RTX: "QuadroRTX",
+    pynvml.NVML_BRAND_NVIDIA_RTX: "NvidiaRTX",
+    pynvml.NVML_BRAND_NVIDIA: "Nvidia",
+    pynvml.NVML_BRAND_GEFORCE_RTX: "GeForceRTX",
+    pynvml.NVML_BRAND_TITAN_RTX: "TitanRTX",
+}
+_ARCHITECTURES = {
+    pynvml.NVML_DEVICE_ARCH_KEPLER: "Kepler",
+    pynvml.NVML_DEVICE_ARCH_MAXWELL: "Maxwell",
+    pynvml.NVML_DEVICE_ARCH_PASCAL: "Pascal",
+    pynvml.NVML_DEVICE_ARCH_VOLTA: "Volta",
+    pynvml.NVML_DEVICE_ARCH_TURING: "Turing",
+    pynvml.NVML_DEVICE_ARCH_AMPERE: "Ampere",
+    pynvml.NVML_DEVICE_ARCH_ADA: "Ada Lovelace",
+    pynvml.NVML_DEVICE_ARCH_HOPPER: "Hopper",
+    pynvml.NVML_DEVICE_ARCH_BLACKWELL: "Blackwell",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """What NVML says about one card; None where it does not say."""
+
+    index: int
+    uuid: str
+    name: str
+    pci_bus_id: str
+    memory_bytes: int | None
+    minor: int | None
+    brand: str | None
+    architecture: str | None
+    compute_capability: tuple[int, int] | None
+    mig_enabled: bool
+
+
+class Nvml:
+    """One open session with NVML.  Not for several threads at once."""
+
+    def __init__(self, library: Path) -> None:
+        """Open a session with the library at that path.
+
+        Raises:
+            DriverError: it cannot be loaded or does not start.
+        """
+        try:
+            self._loaded = ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+        except OSError as error:
+            raise DriverError(f"cannot load {library}: {error}") from error
+        _call("start NVML", pynvml.nvmlInit)
+
+    def close(self) -> None:
+        """End the session; the library stays loaded."""
+        _call("stop NVML", pynvml.nvmlShutdown)
+
+    def driver_version(self) -> str:
+        """Version of the driver, for instance `570.124.06`."""
+        return str(_call("read the driver's version", pynvml.nvmlSystemGetDriverVersion))
+
+    def cuda_version(self) -> tuple[int, int] | None:
+        """The newest CUDA that the driver can do."""
+        number = _optional("read CUDA's version", pynvml.nvmlSystemGetCudaDriverVersion_v2)
+        return None if number is None else (number // 1000, number % 1000 // 10)
+
+    def count(self) -> int:
+        """How many cards there are, lost ones included."""
+        return int(_call("count the GPUs", pynvml.nvmlDeviceGetCount))
+
+    def card(self, index: int) -> Card:
+        """What is known of a card.
+
+        Raises:
+            DriverError: it does not answer, for instance because it fell off the bus.
+        """
+        what = f"read GPU {index}"
+        handle = _call(what, lambda: pynvml.nvmlDeviceGetHandleByIndex(index))
+        memory = _optional(what, lambda: pynvml.nvmlDeviceGetMemoryInfo(handle))
+        brand = _optional(what, lambda: pynvml.nvmlDeviceGetBrand(handle))
+        architecture = _optional(what, lambda: pynvml.nvmlDeviceGetArchitecture(handle))
+        mig = _optional(what, lambda: pynvml.nvmlDeviceGetMigMode(handle))
+        capability = _optional(what, lambda: pynvml.nvmlDeviceGetCudaComputeCapability(handle))
+        return Card(
+            index=index,
+            uuid=str(_call(what, lambda: pynvml.nvmlDeviceGetUUID(handle))),
+            name=str(_call(what, lambda: pynvml.nvmlDeviceGetName(handle))),
+            pci_bus_id=_text(_call(what, lambda: pynvml.nvmlDeviceGetPciInfo(handle)).busId),
+            memory_bytes=None if memory is None else int(memory.total),
+            minor=_optional(what, lambda: pynvml.nvmlDeviceGetMinorNumber(handle)),
+            brand=None if brand is None else _BRANDS.get(brand),
+            architecture=None if architecture is None else _ARCHITECTURES.get(architecture),
+            compute_capability=None if capability is None else (capability[0], capability[1]),
+            mig_enabled=mig is not None and mig[0] == pynvml.NVML_DEVICE_MIG_ENABLE,
+        )
+
+
+def _call(what: str, function: Callable[[], T]) -> T:
+    try:
+        return function()
+    except pynvml.NVMLError as error:
+        advice = _ADVICE.get(error.value)
+        raise DriverError(f"cannot {what}: {error}" + (f"; {advice}" if advice else "")) from error
+
+
+def _optional(what: str, function: Callable[[], T]) -> T | None:
+    """The same, but None for what the card or the driver does not have."""
+    try:
+        return function()
+    except pynvml.NVMLError as error:
+        if error.value in _UNSUPPORTED:
+            return None
+        raise DriverError(f"cannot {what}: {error}") from error
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
