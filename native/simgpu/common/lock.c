@@ -1,0 +1,103 @@
+#include "lock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef F_OFD_GETLK
+#define F_OFD_GETLK 36 /* Linux 3.15; glibc 2.17 does not know it */
+#endif
+
+#define SPINS 100
+#define WAIT_NS 2000000L
+#define GIVE_UP_AFTER_WAITS 5000 /* about ten seconds: nothing honest holds the lock for a millisecond */
+
+uint32_t sim_lock_word(uint32_t slot, uint32_t ticket) {
+  return ((ticket << 11) | ((slot + 1) & SIM_LOCK_SLOT_MASK)) & ~SIM_LOCK_WAITERS;
+}
+
+static struct flock slot_range(uint32_t slot) {
+  struct flock range;
+  memset(&range, 0, sizeof range);
+  range.l_type = F_WRLCK;
+  range.l_whence = SEEK_SET;
+  range.l_start = SIM_SLOT_LOCKS + (off_t)slot;
+  range.l_len = 1;
+  return range;
+}
+
+bool sim_slot_claim(int fd, uint32_t slot) {
+  struct flock range = slot_range(slot);
+  return fcntl(fd, F_SETLK, &range) == 0;
+}
+
+bool sim_slot_owner(int fd, uint32_t slot, pid_t *pid) {
+  struct flock range = slot_range(slot);
+  /* Asked as an open file description, so that locks of this very process are seen too. */
+  if (fcntl(fd, F_OFD_GETLK, &range) != 0) {
+    range = slot_range(slot);
+    if (fcntl(fd, F_GETLK, &range) != 0) range.l_type = F_UNLCK;
+  }
+  if (pid != NULL) *pid = range.l_pid > 0 ? range.l_pid : 0;
+  return range.l_type != F_UNLCK;
+}
+
+static bool owner_alive(const sim_store *store, uint32_t seen, uint32_t word) {
+  uint32_t owner = (seen & SIM_LOCK_SLOT_MASK);
+  if (owner == 0 || owner > SIM_MAX_SLOTS) return false;
+  /* Our own slot with another ticket: its owner died before we took it. */
+  if (owner == (word & SIM_LOCK_SLOT_MASK)) return false;
+  return sim_slot_owner(store->fd, owner - 1, NULL);
+}
+
+static void sleep_on(uint32_t *lock, uint32_t seen) {
+  const struct timespec limit = {.tv_sec = 0, .tv_nsec = WAIT_NS};
+  int kept = errno;
+  syscall(SYS_futex, lock, FUTEX_WAIT, seen, &limit, NULL, 0);
+  errno = kept;
+}
+
+static bool exchange(uint32_t *lock, uint32_t seen, uint32_t wanted) {
+  return __atomic_compare_exchange_n(lock, &seen, wanted, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+}
+
+sim_status sim_lock(const sim_store *store, uint32_t word) {
+  sim_header *header = &store->map->header;
+  uint32_t *lock = &header->lock;
+  uint32_t waiters = 0;
+  for (int spins = 0, waits = 0;;) {
+    uint32_t seen = __atomic_load_n(lock, __ATOMIC_RELAXED);
+    if (seen == 0) {
+      if (exchange(lock, 0, word | waiters)) break;
+    } else if (spins < SPINS) {
+      spins++;
+    } else if (waits > 0 && !owner_alive(store, seen, word)) {
+      if (exchange(lock, seen, word | SIM_LOCK_WAITERS)) break;
+    } else if (waits >= GIVE_UP_AFTER_WAITS) {
+      return SIM_BUSY;
+    } else if ((seen & SIM_LOCK_WAITERS) != 0 || exchange(lock, seen, seen | SIM_LOCK_WAITERS)) {
+      sleep_on(lock, seen | SIM_LOCK_WAITERS);
+      waiters = SIM_LOCK_WAITERS;
+      waits++;
+    }
+  }
+  __atomic_store_n(&header->sequence, __atomic_load_n(&header->sequence, __ATOMIC_RELAXED) | 1u, __ATOMIC_RELAXED);
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+  return SIM_OK;
+}
+
+void sim_unlock(const sim_store *store) {
+  sim_header *header = &store->map->header;
+  __atomic_store_n(&header->sequence, (__atomic_load_n(&header->sequence, __ATOMIC_RELAXED) | 1u) + 1u,
+                   __ATOMIC_RELEASE);
+  uint32_t before = __atomic_exchange_n(&header->lock, 0, __ATOMIC_RELEASE);
+  if ((before & SIM_LOCK_WAITERS) != 0) {
+    int kept = errno;
+    syscall(SYS_futex, &header->lock, FUTEX_WAKE, 1, NULL, NULL, 0);
+    errno = kept;
+  }
+}

@@ -1,0 +1,115 @@
+/* The state file of a simulated node, <root>/dev/nvidiactl.
+ *
+ * Every process that uses the simulated libcuda maps it; libnvidia-ml and `simctl list` only read it.  It is the one place
+ * where cards and their memory are known, so that what CUDA, NVML and simctl say about a card cannot differ.
+ *
+ * Cards      written by `simctl create`, changed only by `simctl set`.  A process copies them when it starts.
+ * Slots      one for each process that called cuInit.  A process owns the slot whose byte of SIM_SLOT_LOCKS it holds by a POSIX
+ *            record lock: the kernel drops that lock with the process, whatever its pid namespace and however it died, and
+ *            with it everything that the slot says stops to count.  There are no totals to repair: a card's used memory is
+ *            the sum over the slots of living processes.
+ * lock       serialises changes of slots; see lock.h.  `sequence` is odd while a change is under way, for readers without lock.
+ *
+ * The file is writable by every process of the node, so nothing in it is trusted: counts and indices are checked at each
+ * use, strings end where their array ends.
+ */
+#ifndef SIMGPU_STATE_H
+#define SIMGPU_STATE_H
+
+#include <assert.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define SIM_STATE_PATH "dev/nvidiactl"
+#define SIM_MAGIC "SIMGPU01"
+#define SIM_STATE_VERSION 1u
+#define SIM_MAX_CARDS 32u
+#define SIM_MAX_SLOTS 1024u
+
+/* What a card is and how it was set; numbers in the units of their names. */
+typedef struct sim_card {
+  char name[96];  /* as NVML and CUDA print it */
+  char model[16]; /* simctl's word for it: A100 */
+  char uuid[48];  /* GPU-xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx */
+  char serial[32];
+  char vbios[32];
+  char part_number[32];
+  uint64_t memory_bytes;
+  uint32_t minor_number; /* /dev/nvidia<minor_number> */
+  uint32_t pci_domain;
+  uint32_t pci_bus;
+  uint32_t pci_device;
+  uint32_t pci_device_id; /* device << 16 | vendor, as NVML has it */
+  uint32_t pci_subsystem_id;
+  int32_t numa_node; /* -1: the platform does not say */
+  uint32_t architecture; /* NVML_DEVICE_ARCH_* */
+  uint32_t capability_major;
+  uint32_t capability_minor;
+  uint32_t sm_count;
+  uint32_t cores_per_sm;
+  uint32_t threads_per_sm;
+  uint32_t shared_bytes_per_sm;
+  uint32_t l2_bytes;
+  uint32_t memory_bus_bits;
+  uint32_t sm_clock_mhz;
+  uint32_t memory_clock_mhz;
+  uint32_t power_limit_mw;
+  uint32_t pcie_generation;
+  uint32_t ecc_supported;
+  uint32_t mig_supported;
+  /* Settings. */
+  uint64_t context_overhead_bytes; /* charged for each context */
+  /* Statistics, written under the lock. */
+  uint64_t peak_bytes; /* highest sum over living processes ever seen by an allocation */
+  unsigned char unused[656];
+} sim_card;
+
+/* What one process does on one card. */
+typedef struct sim_slot_card {
+  uint64_t used_bytes;
+  uint64_t contexts;
+  uint64_t launches;
+  uint64_t unused;
+} sim_slot_card;
+
+typedef struct sim_slot {
+  uint32_t state; /* 0: free, 1: in use */
+  uint32_t ticket;
+  int32_t pid; /* as the process sees itself; readers prefer the kernel's word, see sim_slot_owner */
+  char command[20];
+  uint64_t start_time_ns; /* CLOCK_BOOTTIME */
+  unsigned char unused[88];
+  sim_slot_card cards[SIM_MAX_CARDS];
+} sim_slot;
+
+typedef struct sim_header {
+  char magic[8];
+  uint32_t version;
+  uint32_t card_count;
+  uint32_t lock;      /* see lock.h */
+  uint32_t sequence;  /* odd while slots change */
+  uint32_t ticket;    /* of the last process that took a slot */
+  uint32_t slot_high; /* slots from here on have never been used, or have been given back */
+  uint32_t cuda_version; /* 12080: what cuDriverGetVersion says */
+  char driver_version[36];
+  unsigned char unused[4024];
+} sim_header;
+
+typedef struct sim_state {
+  sim_header header;
+  sim_card cards[SIM_MAX_CARDS];
+  sim_slot slots[SIM_MAX_SLOTS];
+} sim_state;
+
+#define SIM_STATE_SIZE sizeof(sim_state)
+/* Offset of the first slot's lock byte, behind the end of the file: record locks need no bytes under them. */
+#define SIM_SLOT_LOCKS ((long)SIM_STATE_SIZE)
+
+static_assert(sizeof(sim_card) == 1024, "layout of a card");
+static_assert(offsetof(sim_card, memory_bytes) == 256, "layout of a card");
+static_assert(sizeof(sim_slot) == 1152, "layout of a slot");
+static_assert(offsetof(sim_slot, cards) == 128, "layout of a slot");
+static_assert(sizeof(sim_header) == 4096, "layout of the state");
+static_assert(SIM_STATE_SIZE == 4096 + 32 * 1024 + 1024 * 1152, "layout of the state");
+
+#endif

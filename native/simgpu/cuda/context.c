@@ -1,0 +1,342 @@
+#include "context.h"
+
+#include "memory.h"
+
+#define MOST_CONTEXTS 256
+#define SCHEDULING_FLAGS (CU_CTX_SCHED_MASK | CU_CTX_MAP_HOST | CU_CTX_LMEM_RESIZE_TO_MAX | CU_CTX_COREDUMP_ENABLE | \
+                          CU_CTX_USER_COREDUMP_ENABLE | CU_CTX_SYNC_MEMOPS)
+#define DEFAULT_STACK_BYTES 1024
+#define DEFAULT_HEAP_BYTES (8u << 20)
+
+static __thread CUcontext stack[MOST_CONTEXTS];
+static __thread unsigned int depth;
+
+uint32_t context_card(CUcontext context) { return the_driver.devices[context->ordinal].card; }
+
+static CUresult check(CUcontext context) {
+  if (context == NULL) return CUDA_ERROR_INVALID_CONTEXT;
+  if (!object_is(context, OBJECT_CONTEXT) || !context->active) return CUDA_ERROR_CONTEXT_IS_DESTROYED;
+  return CUDA_SUCCESS;
+}
+
+CUresult context_current(CUcontext *current) {
+  TRY(driver_ready());
+  *current = depth > 0 ? stack[depth - 1] : NULL;
+  return check(*current);
+}
+
+CUresult context_or_current(CUcontext context, CUcontext *found) {
+  if (context == NULL) return context_current(found);
+  TRY(driver_ready());
+  if (!object_is(context, OBJECT_CONTEXT)) return CUDA_ERROR_INVALID_CONTEXT;
+  *found = context;
+  return check(context);
+}
+
+static CUresult activate(CUcontext context) {
+  if (context->active) return CUDA_SUCCESS;
+  uint64_t overhead = sim_context_overhead(&the_driver.session, context_card(context));
+  if (overhead > 0) TRY(driver_error(sim_charge(&the_driver.session, context_card(context), overhead)));
+  context->overhead_bytes = overhead;
+  context->active = true;
+  sim_count_context(&the_driver.session, context_card(context), 1);
+  return CUDA_SUCCESS;
+}
+
+static void deactivate(CUcontext context) {
+  if (!context->active) return;
+  memory_release_context(context);
+  if (context->overhead_bytes > 0)
+    sim_discharge(&the_driver.session, context_card(context), context->overhead_bytes);
+  context->overhead_bytes = 0;
+  context->active = false;
+  sim_count_context(&the_driver.session, context_card(context), -1);
+}
+
+static CUresult make(CUdevice ordinal, unsigned int flags, bool primary, CUcontext *made) {
+  CUcontext context = object_new(OBJECT_CONTEXT, sizeof *context);
+  if (context == NULL) return CUDA_ERROR_OUT_OF_MEMORY;
+  context->ordinal = ordinal;
+  context->flags = flags;
+  context->primary = primary;
+  CUresult result = activate(context);
+  if (result != CUDA_SUCCESS) {
+    object_delete(context);
+    return result;
+  }
+  *made = context;
+  return CUDA_SUCCESS;
+}
+
+static CUresult push(CUcontext context) {
+  if (depth == MOST_CONTEXTS) return CUDA_ERROR_OUT_OF_MEMORY;
+  stack[depth++] = context;
+  return CUDA_SUCCESS;
+}
+
+/* ---- primary contexts ------------------------------------------------------------------------------------------------ */
+
+CUresult cuDevicePrimaryCtxRetain(CUcontext *pctx, CUdevice dev) {
+  device *found;
+  NEED(pctx != NULL);
+  TRY(driver_device(dev, &found));
+  pthread_mutex_lock(&the_driver.mutex);
+  CUresult result = found->primary == NULL ? make(dev, found->primary_flags, true, &found->primary) : CUDA_SUCCESS;
+  if (result == CUDA_SUCCESS) result = activate(found->primary);
+  if (result == CUDA_SUCCESS) {
+    found->primary_references++;
+    found->primary->flags = found->primary_flags;
+    *pctx = found->primary;
+  }
+  pthread_mutex_unlock(&the_driver.mutex);
+  return result;
+}
+
+CUresult cuDevicePrimaryCtxRelease_v2(CUdevice dev) {
+  device *found;
+  TRY(driver_device(dev, &found));
+  pthread_mutex_lock(&the_driver.mutex);
+  bool held = found->primary_references > 0;
+  if (held && --found->primary_references == 0) deactivate(found->primary);
+  pthread_mutex_unlock(&the_driver.mutex);
+  return held ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+}
+
+CUresult cuDevicePrimaryCtxReset_v2(CUdevice dev) {
+  device *found;
+  TRY(driver_device(dev, &found));
+  pthread_mutex_lock(&the_driver.mutex);
+  if (found->primary != NULL) deactivate(found->primary);
+  pthread_mutex_unlock(&the_driver.mutex);
+  return CUDA_SUCCESS;
+}
+
+CUresult cuDevicePrimaryCtxSetFlags_v2(CUdevice dev, unsigned int flags) {
+  device *found;
+  TRY(driver_device(dev, &found));
+  NEED((flags & ~(unsigned int)SCHEDULING_FLAGS) == 0);
+  pthread_mutex_lock(&the_driver.mutex);
+  found->primary_flags = flags;
+  if (found->primary != NULL) found->primary->flags = flags;
+  pthread_mutex_unlock(&the_driver.mutex);
+  return CUDA_SUCCESS;
+}
+
+CUresult cuDevicePrimaryCtxGetState(CUdevice dev, unsigned int *flags, int *active) {
+  device *found;
+  NEED(flags != NULL && active != NULL);
+  TRY(driver_device(dev, &found));
+  pthread_mutex_lock(&the_driver.mutex);
+  *flags = found->primary_flags;
+  *active = found->primary != NULL && found->primary->active;
+  pthread_mutex_unlock(&the_driver.mutex);
+  return CUDA_SUCCESS;
+}
+
+/* ---- own contexts ---------------------------------------------------------------------------------------------------- */
+
+CUresult cuCtxCreate_v2(CUcontext *pctx, unsigned int flags, CUdevice dev) {
+  device *found;
+  NEED(pctx != NULL && (flags & ~(unsigned int)SCHEDULING_FLAGS) == 0);
+  TRY(driver_device(dev, &found));
+  TRY(make(dev, flags, false, pctx));
+  return push(*pctx);
+}
+
+CUresult cuCtxCreate_v3(CUcontext *pctx, CUexecAffinityParam *paramsArray, int numParams, unsigned int flags, CUdevice dev) {
+  if (paramsArray != NULL || numParams != 0) return CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY;
+  return cuCtxCreate_v2(pctx, flags, dev);
+}
+
+CUresult cuCtxCreate_v4(CUcontext *pctx, CUctxCreateParams *ctxCreateParams, unsigned int flags, CUdevice dev) {
+  if (ctxCreateParams != NULL && ctxCreateParams->numExecAffinityParams != 0) return CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY;
+  return cuCtxCreate_v2(pctx, flags, dev);
+}
+
+CUresult cuCtxDestroy_v2(CUcontext ctx) {
+  TRY(driver_ready());
+  if (!object_is(ctx, OBJECT_CONTEXT)) return CUDA_ERROR_INVALID_CONTEXT;
+  if (ctx->primary) return CUDA_ERROR_INVALID_CONTEXT;
+  if (depth > 0 && stack[depth - 1] == ctx) depth--;
+  deactivate(ctx);
+  object_delete(ctx);
+  return CUDA_SUCCESS;
+}
+
+CUresult cuCtxAttach(CUcontext *pctx, unsigned int flags) {
+  NEED(pctx != NULL && flags == 0);
+  return context_current(pctx);
+}
+
+CUresult cuCtxDetach(CUcontext ctx) {
+  CUcontext current;
+  TRY(context_current(&current));
+  return ctx == current ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+}
+
+/* ---- the stack ------------------------------------------------------------------------------------------------------- */
+
+/* A primary context that was reset comes back to life by being used. */
+static CUresult usable(CUcontext context) {
+  if (!object_is(context, OBJECT_CONTEXT)) return CUDA_ERROR_INVALID_CONTEXT;
+  if (context->active || !context->primary) return CUDA_SUCCESS;
+  pthread_mutex_lock(&the_driver.mutex);
+  CUresult result = the_driver.devices[context->ordinal].primary_references > 0 ? activate(context)
+                                                                                : CUDA_ERROR_CONTEXT_IS_DESTROYED;
+  pthread_mutex_unlock(&the_driver.mutex);
+  return result;
+}
+
+CUresult cuCtxPushCurrent_v2(CUcontext ctx) {
+  TRY(driver_ready());
+  TRY(usable(ctx));
+  return push(ctx);
+}
+
+CUresult cuCtxPopCurrent_v2(CUcontext *pctx) {
+  TRY(driver_ready());
+  if (depth == 0) return CUDA_ERROR_INVALID_CONTEXT;
+  depth--;
+  if (pctx != NULL) *pctx = stack[depth];
+  return CUDA_SUCCESS;
+}
+
+CUresult cuCtxSetCurrent(CUcontext ctx) {
+  TRY(driver_ready());
+  if (ctx == NULL) {
+    if (depth > 0) depth--;
+    return CUDA_SUCCESS;
+  }
+  TRY(usable(ctx));
+  if (depth == 0) return push(ctx);
+  stack[depth - 1] = ctx;
+  return CUDA_SUCCESS;
+}
+
+CUresult cuCtxGetCurrent(CUcontext *pctx) {
+  NEED(pctx != NULL);
+  TRY(driver_ready());
+  *pctx = depth > 0 ? stack[depth - 1] : NULL;
+  return CUDA_SUCCESS;
+}
+
+CUresult cuCtxGetDevice(CUdevice *device) {
+  CUcontext current;
+  NEED(device != NULL);
+  TRY(context_current(&current));
+  *device = current->ordinal;
+  return CUDA_SUCCESS;
+}
+
+CUresult cuCtxGetDevice_v2(CUdevice *device, CUcontext ctx) {
+  NEED(device != NULL);
+  TRY(context_or_current(ctx, &ctx));
+  *device = ctx->ordinal;
+  return CUDA_SUCCESS;
+}
+
+/* ---- properties ------------------------------------------------------------------------------------------------------ */
+
+CUresult cuCtxGetFlags(unsigned int *flags) {
+  CUcontext current;
+  NEED(flags != NULL);
+  TRY(context_current(&current));
+  *flags = current->flags;
+  return CUDA_SUCCESS;
+}
+
+CUresult cuCtxSetFlags(unsigned int flags) {
+  CUcontext current;
+  TRY(context_current(&current));
+  NEED((flags & ~(unsigned int)SCHEDULING_FLAGS) == 0);
+  current->flags = flags;
+  return CUDA_SUCCESS;
+}
+
+CUresult cuCtxGetId(CUcontext ctx, unsigned long long *ctxId) {
+  NEED(ctxId != NULL);
+  TRY(context_or_current(ctx, &ctx));
+  *ctxId = ctx->object.id;
+  return CUDA_SUCCESS;
+}
+
+CUresult cuCtxGetApiVersion(CUcontext ctx, unsigned int *version) {
+  NEED(version != NULL);
+  TRY(context_or_current(ctx, &ctx));
+  *version = 3020;
+  return CUDA_SUCCESS;
+}
+
+CUresult cuCtxSynchronize(void) {
+  CUcontext current;
+  return context_current(&current);
+}
+
+CUresult cuCtxSynchronize_v2(CUcontext ctx) { return context_or_current(ctx, &ctx); }
+
+CUresult cuCtxGetLimit(size_t *pvalue, CUlimit limit) {
+  CUcontext current;
+  NEED(pvalue != NULL);
+  TRY(context_current(&current));
+  if (limit >= CU_LIMIT_MAX) return CUDA_ERROR_UNSUPPORTED_LIMIT;
+  *pvalue = limit == CU_LIMIT_STACK_SIZE ? DEFAULT_STACK_BYTES : DEFAULT_HEAP_BYTES;
+  return CUDA_SUCCESS;
+}
+
+CUresult cuCtxSetLimit(CUlimit limit, size_t value) {
+  CUcontext current;
+  (void)value;
+  TRY(context_current(&current));
+  return limit < CU_LIMIT_MAX ? CUDA_SUCCESS : CUDA_ERROR_UNSUPPORTED_LIMIT;
+}
+
+CUresult cuCtxGetStreamPriorityRange(int *leastPriority, int *greatestPriority) {
+  CUcontext current;
+  TRY(context_current(&current));
+  if (leastPriority != NULL) *leastPriority = 0;
+  if (greatestPriority != NULL) *greatestPriority = -5;
+  return CUDA_SUCCESS;
+}
+
+CUresult cuCtxGetCacheConfig(CUfunc_cache *pconfig) {
+  CUcontext current;
+  NEED(pconfig != NULL);
+  TRY(context_current(&current));
+  *pconfig = current->cache;
+  return CUDA_SUCCESS;
+}
+
+CUresult cuCtxSetCacheConfig(CUfunc_cache config) {
+  CUcontext current;
+  TRY(context_current(&current));
+  current->cache = config;
+  return CUDA_SUCCESS;
+}
+
+CUresult cuCtxGetSharedMemConfig(CUsharedconfig *pConfig) {
+  CUcontext current;
+  NEED(pConfig != NULL);
+  TRY(context_current(&current));
+  *pConfig = current->shared_config;
+  return CUDA_SUCCESS;
+}
+
+CUresult cuCtxSetSharedMemConfig(CUsharedconfig config) {
+  CUcontext current;
+  TRY(context_current(&current));
+  current->shared_config = config;
+  return CUDA_SUCCESS;
+}
+
+CUresult cuCtxResetPersistingL2Cache(void) { return cuCtxSynchronize(); }
+
+CUresult cuCtxEnablePeerAccess(CUcontext peerContext, unsigned int Flags) {
+  NEED(Flags == 0);
+  TRY(context_or_current(peerContext, &peerContext));
+  return CUDA_ERROR_PEER_ACCESS_UNSUPPORTED;
+}
+
+CUresult cuCtxDisablePeerAccess(CUcontext peerContext) {
+  TRY(context_or_current(peerContext, &peerContext));
+  return CUDA_ERROR_PEER_ACCESS_NOT_ENABLED;
+}

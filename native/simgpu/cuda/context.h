@@ -1,0 +1,28 @@
+/* Contexts and the calling thread's stack of them. */
+#ifndef SIMGPU_CUDA_CONTEXT_H
+#define SIMGPU_CUDA_CONTEXT_H
+
+#include "driver.h"
+#include "object.h"
+
+struct CUctx_st {
+  object object;
+  CUdevice ordinal;
+  bool primary;
+  bool active; /* false: a primary context that nobody retains, or a reset one not used since */
+  unsigned int flags;
+  uint64_t overhead_bytes; /* charged for the context itself */
+  CUfunc_cache cache;
+  CUsharedconfig shared_config;
+};
+
+/* The current context, or why there is none. */
+CUresult context_current(CUcontext *current);
+
+/* `context`, or the current one for NULL. */
+CUresult context_or_current(CUcontext context, CUcontext *found);
+
+/* The state file's index of the context's card. */
+uint32_t context_card(CUcontext context);
+
+#endif

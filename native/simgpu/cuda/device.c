@@ -1,0 +1,141 @@
+/* Devices: who they are. */
+#include <stdio.h>
+#include <string.h>
+
+#include "driver.h"
+
+CUresult cuDeviceGetCount(int *count) {
+  NEED(count != NULL);
+  TRY(driver_ready());
+  *count = the_driver.device_count;
+  return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceGet(CUdevice *device, int ordinal) {
+  struct device *found;
+  NEED(device != NULL);
+  TRY(driver_device(ordinal, &found));
+  *device = ordinal;
+  return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceGetName(char *name, int len, CUdevice dev) {
+  device *found;
+  NEED(name != NULL && len > 0);
+  TRY(driver_device(dev, &found));
+  snprintf(name, (size_t)len, "%s", found->facts.name);
+  return CUDA_SUCCESS;
+}
+
+static unsigned int hexadecimal(char digit) {
+  return digit >= 'a' ? (unsigned int)(digit - 'a') + 10u : (unsigned int)(digit - '0');
+}
+
+CUresult cuDeviceGetUuid_v2(CUuuid *uuid, CUdevice dev) {
+  device *found;
+  NEED(uuid != NULL);
+  TRY(driver_device(dev, &found));
+  memset(uuid, 0, sizeof *uuid);
+  size_t digits = 0;
+  for (const char *text = found->facts.uuid + 3; *text != '\0' && digits < 32; text++) {
+    if (strchr("0123456789abcdef", *text) == NULL) continue;
+    unsigned int value = hexadecimal(*text) << (digits % 2 == 0 ? 4 : 0);
+    uuid->bytes[digits / 2] = (char)((unsigned char)uuid->bytes[digits / 2] | value);
+    digits++;
+  }
+  return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceGetUuid(CUuuid *uuid, CUdevice dev) { return cuDeviceGetUuid_v2(uuid, dev); }
+
+CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice dev) {
+  device *found;
+  NEED(bytes != NULL);
+  TRY(driver_device(dev, &found));
+  *bytes = found->facts.memory_bytes;
+  return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceComputeCapability(int *major, int *minor, CUdevice dev) {
+  device *found;
+  NEED(major != NULL && minor != NULL);
+  TRY(driver_device(dev, &found));
+  *major = (int)found->facts.capability_major;
+  *minor = (int)found->facts.capability_minor;
+  return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceGetPCIBusId(char *pciBusId, int len, CUdevice dev) {
+  device *found;
+  NEED(pciBusId != NULL && len > 0);
+  TRY(driver_device(dev, &found));
+  int length = snprintf(pciBusId, (size_t)len, "%04X:%02X:%02X.0", found->facts.pci_domain, found->facts.pci_bus,
+                        found->facts.pci_device);
+  return length < len ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult cuDeviceGetByPCIBusId(CUdevice *dev, const char *pciBusId) {
+  unsigned int domain = 0;
+  unsigned int bus;
+  unsigned int number;
+  NEED(dev != NULL && pciBusId != NULL);
+  TRY(driver_ready());
+  if (sscanf(pciBusId, "%x:%x:%x", &domain, &bus, &number) != 3) {
+    domain = 0;
+    NEED(sscanf(pciBusId, "%x:%x", &bus, &number) == 2);
+  }
+  for (int i = 0; i < the_driver.device_count; i++) {
+    const sim_card *card = &the_driver.devices[i].facts;
+    if (card->pci_domain != domain || card->pci_bus != bus || card->pci_device != number) continue;
+    *dev = i;
+    return CUDA_SUCCESS;
+  }
+  return CUDA_ERROR_INVALID_DEVICE;
+}
+
+CUresult cuDeviceCanAccessPeer(int *canAccessPeer, CUdevice dev, CUdevice peerDev) {
+  device *found;
+  NEED(canAccessPeer != NULL);
+  TRY(driver_device(dev, &found));
+  TRY(driver_device(peerDev, &found));
+  *canAccessPeer = 0;
+  return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceGetP2PAttribute(int *value, CUdevice_P2PAttribute attrib, CUdevice srcDevice, CUdevice dstDevice) {
+  device *found;
+  (void)attrib;
+  NEED(value != NULL && srcDevice != dstDevice);
+  TRY(driver_device(srcDevice, &found));
+  TRY(driver_device(dstDevice, &found));
+  *value = 0;
+  return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceGetProperties(CUdevprop *prop, CUdevice dev) {
+  device *found;
+  NEED(prop != NULL);
+  TRY(driver_device(dev, &found));
+  *prop = (CUdevprop){
+      .maxThreadsPerBlock = 1024,
+      .maxThreadsDim = {1024, 1024, 64},
+      .maxGridSize = {2147483647, 65535, 65535},
+      .sharedMemPerBlock = 49152,
+      .totalConstantMemory = 65536,
+      .SIMDWidth = 32,
+      .memPitch = 2147483647,
+      .regsPerBlock = 65536,
+      .clockRate = (int)found->facts.sm_clock_mhz * 1000,
+      .textureAlign = 512,
+  };
+  return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceGetExecAffinitySupport(int *pi, CUexecAffinityType type, CUdevice dev) {
+  device *found;
+  (void)type;
+  NEED(pi != NULL);
+  TRY(driver_device(dev, &found));
+  *pi = 0;
+  return CUDA_SUCCESS;
+}

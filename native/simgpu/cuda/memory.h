@@ -1,0 +1,65 @@
+/* The process's memory: an ordered set of address ranges, each with its owner and its charge.
+ *
+ * Device memory is host memory that the kernel backs page by page when it is touched: a card of 80 GiB costs what is
+ * written to it.  The charge on the card is taken before the range exists and given back after it is gone.
+ */
+#ifndef SIMGPU_CUDA_MEMORY_H
+#define SIMGPU_CUDA_MEMORY_H
+
+#include "context.h"
+
+typedef enum memory_kind {
+  MEMORY_DEVICE = 1,
+  MEMORY_MANAGED = 2,
+  MEMORY_HOST = 4,
+  MEMORY_REGISTERED = 8, /* the program's own, pinned */
+  MEMORY_MAPPED = 16,    /* a piece of a reservation, see vmm.c */
+  MEMORY_ARRAY = 32,
+} memory_kind;
+
+#define MEMORY_ON_CARD (MEMORY_DEVICE | MEMORY_MANAGED | MEMORY_MAPPED)
+
+typedef struct memory {
+  uintptr_t base;
+  size_t size;
+  memory_kind kind;
+  CUcontext context; /* NULL: outlives contexts */
+  CUdevice ordinal;
+  unsigned int flags;
+  uint64_t charged_bytes;
+  CUmemoryPool pool;
+  void *physical;  /* of MEMORY_MAPPED */
+  bool inaccessible;
+  unsigned long long id;
+  struct memory *previous, *next;
+} memory;
+
+/* Charges (all of it on the card for MEMORY_DEVICE and MEMORY_ARRAY, what fits for MEMORY_MANAGED, nothing else), maps and records a
+ * new range for `wanted->size` bytes.  The address goes to `address`. */
+CUresult memory_new(const memory *wanted, uintptr_t *address);
+
+/* Records a range that exists already; CUDA_ERROR_ALREADY_MAPPED if it overlaps another. */
+CUresult memory_record(const memory *wanted);
+
+/* Frees the range that begins at `address` if its kind is one of `kinds`. */
+CUresult memory_free(uintptr_t address, unsigned int kinds);
+
+/* Forgets that range without freeing anything, and copies what was known of it. */
+bool memory_forget(uintptr_t address, unsigned int kinds, memory *gone);
+
+/* Copies what is known of the range around `address`. */
+bool memory_find(uintptr_t address, memory *copy);
+
+/* Changes a recorded range in place; false if there is none at `address`. */
+bool memory_set_accessible(uintptr_t address, bool accessible);
+
+/* Frees what belongs to a context. */
+void memory_release_context(CUcontext context);
+
+/* Whether size bytes from `address` lie in memory that a card can reach. */
+CUresult memory_check_device(CUdeviceptr address, size_t size);
+
+/* The same for an address that may also be the program's own memory. */
+CUresult memory_check_any(CUdeviceptr address, size_t size);
+
+#endif

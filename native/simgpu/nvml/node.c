@@ -1,0 +1,107 @@
+/* nvmlInit and nvmlShutdown: finds the node and the cards that this process may see. */
+#include "node.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static unsigned int users;
+static sim_store store = {.fd = -1};
+static sim_node node;
+static struct nvmlDevice_st devices[SIM_MAX_CARDS];
+static unsigned int device_count;
+
+const sim_store *node_store(void) { return &store; }
+
+nvmlReturn_t node_ready(void) {
+  return __atomic_load_n(&users, __ATOMIC_ACQUIRE) > 0 ? NVML_SUCCESS : NVML_ERROR_UNINITIALIZED;
+}
+
+nvmlDevice_t node_devices(unsigned int *count) {
+  *count = device_count;
+  return devices;
+}
+
+const char *node_driver_version(void) { return node.driver_version; }
+
+unsigned int node_cuda_version(void) { return node.cuda_version; }
+
+nvmlReturn_t node_card(nvmlDevice_t handle, const sim_card **card) {
+  TRY(node_ready());
+  NEED(handle != NULL && handle >= devices && handle < devices + device_count);
+  NEED(((const char *)handle - (const char *)devices) % (long)sizeof *devices == 0);
+  *card = &handle->facts;
+  return NVML_SUCCESS;
+}
+
+nvmlReturn_t give_text(char *buffer, unsigned int length, const char *text) {
+  NEED(buffer != NULL);
+  size_t size = strlen(text) + 1;
+  if (size > length) return NVML_ERROR_INSUFFICIENT_SIZE;
+  memcpy(buffer, text, size);
+  return NVML_SUCCESS;
+}
+
+nvmlReturn_t node_error(sim_status status) {
+  switch (status) {
+    case SIM_OK:
+      return NVML_SUCCESS;
+    case SIM_ABSENT:
+      return NVML_ERROR_DRIVER_NOT_LOADED;
+    case SIM_DENIED:
+      return NVML_ERROR_NO_PERMISSION;
+    case SIM_SYSTEM:
+      return NVML_ERROR_OPERATING_SYSTEM;
+    default:
+      return NVML_ERROR_UNKNOWN;
+  }
+}
+
+/* Whether the open store is still the file at its path: a node may be made anew while a process has NVML shut down. */
+static bool store_current(const char *root) {
+  char path[PATH_MAX + sizeof SIM_STATE_PATH + 1];
+  struct stat here;
+  struct stat there;
+  snprintf(path, sizeof path, "%s/" SIM_STATE_PATH, root);
+  return store.fd >= 0 && strcmp(store.root, root) == 0 && stat(path, &there) == 0 && fstat(store.fd, &here) == 0 &&
+         here.st_dev == there.st_dev && here.st_ino == there.st_ino;
+}
+
+static nvmlReturn_t start(void) {
+  if (!store_current(sim_root())) {
+    sim_store opened;
+    TRY(node_error(sim_store_open(&opened, sim_root(), false)));
+    store = opened;
+  }
+  TRY(node_error(sim_store_node(&store, &node)));
+  device_count = 0;
+  for (uint32_t i = 0; i < node.card_count; i++) {
+    if (!sim_card_visible(&store, &node.cards[i])) continue;
+    devices[device_count].facts = node.cards[i];
+    devices[device_count++].card = node.index[i];
+  }
+  return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlInitWithFlags(unsigned int flags) {
+  NEED((flags & ~(unsigned int)(NVML_INIT_FLAG_NO_GPUS | NVML_INIT_FLAG_NO_ATTACH)) == 0);
+  pthread_mutex_lock(&mutex);
+  nvmlReturn_t result = users == 0 ? start() : NVML_SUCCESS;
+  if (result == NVML_SUCCESS && device_count == 0 && (flags & NVML_INIT_FLAG_NO_GPUS) == 0) result = NVML_ERROR_DRIVER_NOT_LOADED;
+  if (result == NVML_SUCCESS) __atomic_add_fetch(&users, 1u, __ATOMIC_RELEASE);
+  pthread_mutex_unlock(&mutex);
+  return result;
+}
+
+nvmlReturn_t nvmlInit_v2(void) { return nvmlInitWithFlags(NVML_INIT_FLAG_NO_GPUS); }
+
+nvmlReturn_t nvmlInit(void) { return nvmlInitWithFlags(0); }
+
+nvmlReturn_t nvmlShutdown(void) {
+  pthread_mutex_lock(&mutex);
+  nvmlReturn_t result = node_ready();
+  if (result == NVML_SUCCESS) __atomic_sub_fetch(&users, 1u, __ATOMIC_RELEASE);
+  pthread_mutex_unlock(&mutex);
+  return result;
+}

@@ -1,0 +1,172 @@
+/* Memory and processes, as the state file has them at this instant. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "node.h"
+
+#define NO_INSTANCE 0xffffffffu
+
+static nvmlReturn_t used_bytes(nvmlDevice_t device, unsigned long long *used) {
+  sim_usage usage = {.processes = NULL};
+  TRY(node_error(sim_usage_read(node_store(), device->card, &usage)));
+  *used = usage.used_bytes < device->facts.memory_bytes ? usage.used_bytes : device->facts.memory_bytes;
+  return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *memory) {
+  const sim_card *card;
+  TRY(node_card(device, &card));
+  NEED(memory != NULL);
+  TRY(used_bytes(device, &memory->used));
+  memory->total = card->memory_bytes;
+  memory->free = memory->total - memory->used;
+  return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v2_t *memory) {
+  const sim_card *card;
+  TRY(node_card(device, &card));
+  NEED(memory != NULL);
+  if (memory->version != nvmlMemory_v2) return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
+  TRY(used_bytes(device, &memory->used));
+  memory->total = card->memory_bytes;
+  memory->reserved = 0;
+  memory->free = memory->total - memory->used;
+  return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetBAR1MemoryInfo(nvmlDevice_t device, nvmlBAR1Memory_t *bar1Memory) {
+  const sim_card *card;
+  TRY(node_card(device, &card));
+  NEED(bar1Memory != NULL);
+  /* Resizable: the power of two that holds all of the card's memory. */
+  bar1Memory->bar1Total = 1;
+  while (bar1Memory->bar1Total < card->memory_bytes) bar1Memory->bar1Total *= 2;
+  bar1Memory->bar1Used = 0;
+  bar1Memory->bar1Free = bar1Memory->bar1Total;
+  return NVML_SUCCESS;
+}
+
+/* ---- processes ------------------------------------------------------------------------------------------------------- */
+
+/* Writes one process in the layout of the structure's version. */
+typedef void write_process(void *infos, unsigned int index, const sim_process *process);
+
+static void write_v1(void *infos, unsigned int index, const sim_process *process) {
+  nvmlProcessInfo_v1_t *info = (nvmlProcessInfo_v1_t *)infos + index;
+  info->pid = (unsigned int)process->pid;
+  info->usedGpuMemory = process->use.used_bytes;
+}
+
+static void write_v2(void *infos, unsigned int index, const sim_process *process) {
+  nvmlProcessInfo_v2_t *info = (nvmlProcessInfo_v2_t *)infos + index;
+  info->pid = (unsigned int)process->pid;
+  info->usedGpuMemory = process->use.used_bytes;
+  info->gpuInstanceId = NO_INSTANCE;
+  info->computeInstanceId = NO_INSTANCE;
+}
+
+static nvmlReturn_t compute_processes(nvmlDevice_t device, unsigned int *count, void *infos, write_process *write) {
+  const sim_card *card;
+  TRY(node_card(device, &card));
+  NEED(count != NULL);
+  unsigned int room = infos != NULL ? *count : 0;
+  sim_usage usage = {.processes = malloc(SIM_MAX_SLOTS * sizeof(sim_process))};
+  if (usage.processes == NULL) return NVML_ERROR_MEMORY;
+  nvmlReturn_t result = node_error(sim_usage_read(node_store(), device->card, &usage));
+  if (result == NVML_SUCCESS) {
+    *count = usage.process_count;
+    if (usage.process_count > room) result = NVML_ERROR_INSUFFICIENT_SIZE;
+  }
+  for (unsigned int i = 0; result == NVML_SUCCESS && i < usage.process_count; i++) write(infos, i, &usage.processes[i]);
+  free(usage.processes);
+  return result;
+}
+
+nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v3(nvmlDevice_t device, unsigned int *infoCount, nvmlProcessInfo_t *infos) {
+  return compute_processes(device, infoCount, infos, write_v2);
+}
+
+nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v2(nvmlDevice_t device, unsigned int *infoCount, nvmlProcessInfo_v2_t *infos) {
+  return compute_processes(device, infoCount, infos, write_v2);
+}
+
+nvmlReturn_t nvmlDeviceGetComputeRunningProcesses(nvmlDevice_t device, unsigned int *infoCount, nvmlProcessInfo_v1_t *infos) {
+  return compute_processes(device, infoCount, infos, write_v1);
+}
+
+/* Nobody draws, and nobody serves MPS clients. */
+static nvmlReturn_t no_processes(nvmlDevice_t device, unsigned int *count) {
+  const sim_card *card;
+  TRY(node_card(device, &card));
+  NEED(count != NULL);
+  *count = 0;
+  return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetGraphicsRunningProcesses_v3(nvmlDevice_t device, unsigned int *infoCount, nvmlProcessInfo_t *infos) {
+  (void)infos;
+  return no_processes(device, infoCount);
+}
+
+nvmlReturn_t nvmlDeviceGetGraphicsRunningProcesses_v2(nvmlDevice_t device, unsigned int *infoCount, nvmlProcessInfo_v2_t *infos) {
+  (void)infos;
+  return no_processes(device, infoCount);
+}
+
+nvmlReturn_t nvmlDeviceGetGraphicsRunningProcesses(nvmlDevice_t device, unsigned int *infoCount, nvmlProcessInfo_v1_t *infos) {
+  (void)infos;
+  return no_processes(device, infoCount);
+}
+
+nvmlReturn_t nvmlDeviceGetMPSComputeRunningProcesses_v3(nvmlDevice_t device, unsigned int *infoCount, nvmlProcessInfo_t *infos) {
+  (void)infos;
+  return no_processes(device, infoCount);
+}
+
+nvmlReturn_t nvmlDeviceGetMPSComputeRunningProcesses_v2(nvmlDevice_t device, unsigned int *infoCount, nvmlProcessInfo_v2_t *infos) {
+  (void)infos;
+  return no_processes(device, infoCount);
+}
+
+nvmlReturn_t nvmlDeviceGetMPSComputeRunningProcesses(nvmlDevice_t device, unsigned int *infoCount, nvmlProcessInfo_v1_t *infos) {
+  (void)infos;
+  return no_processes(device, infoCount);
+}
+
+/* ---- utilisation ----------------------------------------------------------------------------------------------------- */
+
+nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization_t *utilization) {
+  const sim_card *card;
+  TRY(node_card(device, &card));
+  NEED(utilization != NULL);
+  utilization->gpu = 0; /* kernels take no time */
+  utilization->memory = 0;
+  return NVML_SUCCESS;
+}
+
+static nvmlReturn_t idle_engine(nvmlDevice_t device, unsigned int *utilization, unsigned int *period) {
+  const sim_card *card;
+  TRY(node_card(device, &card));
+  NEED(utilization != NULL && period != NULL);
+  *utilization = 0;
+  *period = 167000;
+  return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetEncoderUtilization(nvmlDevice_t device, unsigned int *utilization, unsigned int *samplingPeriodUs) {
+  return idle_engine(device, utilization, samplingPeriodUs);
+}
+
+nvmlReturn_t nvmlDeviceGetDecoderUtilization(nvmlDevice_t device, unsigned int *utilization, unsigned int *samplingPeriodUs) {
+  return idle_engine(device, utilization, samplingPeriodUs);
+}
+
+/* No sample is newer than any time asked for: nothing has run. */
+nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t device, nvmlProcessUtilizationSample_t *utilization,
+                                             unsigned int *processSamplesCount, unsigned long long lastSeenTimeStamp) {
+  (void)utilization;
+  (void)lastSeenTimeStamp;
+  TRY(no_processes(device, processSamplesCount));
+  return NVML_ERROR_NOT_FOUND;
+}

@@ -1,0 +1,96 @@
+/* simctl list: cards and who uses them, for people and, as JSON, for tests. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "account.h"
+#include "simctl.h"
+
+static double mib(uint64_t bytes) { return (double)bytes / (1024.0 * 1024.0); }
+
+static void pci_address(const sim_card *card, char *text, size_t size) {
+  snprintf(text, size, "%04x:%02x:%02x.0", card->pci_domain, card->pci_bus, card->pci_device);
+}
+
+static void print_string(const char *text) {
+  putchar('"');
+  for (; *text != '\0'; text++) {
+    unsigned char c = (unsigned char)*text;
+    if (c == '"' || c == '\\')
+      printf("\\%c", c);
+    else if (c < 0x20 || c > 0x7e)
+      printf("\\u%04x", c);
+    else
+      putchar(c);
+  }
+  putchar('"');
+}
+
+static void card_json(uint32_t index, const sim_card *card, const sim_usage *usage) {
+  char pci[32];
+  pci_address(card, pci, sizeof pci);
+  printf("%s\n  {\"index\": %u, \"minor\": %u, \"model\": ", index > 0 ? "," : "", index, card->minor_number);
+  print_string(card->model);
+  printf(", \"name\": ");
+  print_string(card->name);
+  printf(", \"uuid\": ");
+  print_string(card->uuid);
+  printf(", \"pci\": \"%s\", \"numa_node\": %d, \"memory_bytes\": %llu, \"used_bytes\": %llu, \"peak_bytes\": %llu", pci,
+         card->numa_node, (unsigned long long)card->memory_bytes, (unsigned long long)usage->used_bytes,
+         (unsigned long long)usage->peak_bytes);
+  printf(", \"context_overhead_bytes\": %llu, \"processes\": [", (unsigned long long)card->context_overhead_bytes);
+  for (uint32_t i = 0; i < usage->process_count; i++) {
+    const sim_process *process = &usage->processes[i];
+    printf("%s\n   {\"pid\": %d, \"command\": ", i > 0 ? "," : "", (int)process->pid);
+    print_string(process->command);
+    printf(", \"used_bytes\": %llu, \"contexts\": %llu, \"launches\": %llu}", (unsigned long long)process->use.used_bytes,
+           (unsigned long long)process->use.contexts, (unsigned long long)process->use.launches);
+  }
+  printf("]}");
+}
+
+static void card_text(uint32_t index, const sim_card *card, const sim_usage *usage) {
+  char pci[32];
+  pci_address(card, pci, sizeof pci);
+  printf("%3u  %-24s  %s  numa %2d  %9.0f / %.0f MiB\n     %s\n", index, card->name, pci, card->numa_node,
+         mib(usage->used_bytes), mib(card->memory_bytes), card->uuid);
+  for (uint32_t i = 0; i < usage->process_count; i++)
+    printf("       pid %-8d %-20s %9.0f MiB  %llu launches\n", (int)usage->processes[i].pid, usage->processes[i].command,
+           mib(usage->processes[i].use.used_bytes), (unsigned long long)usage->processes[i].use.launches);
+}
+
+static sim_status open_node(const char *root, sim_store *store, sim_node *node) {
+  sim_status status = sim_store_open(store, root, false);
+  return status == SIM_OK ? sim_store_node(store, node) : status;
+}
+
+int simctl_list(const char *root, bool json) {
+  static sim_process processes[SIM_MAX_SLOTS];
+  sim_store store;
+  sim_node node;
+  sim_status status = open_node(root, &store, &node);
+  if (status != SIM_OK) return simctl_fail_status(root, status);
+  if (json)
+    printf("{\"driver_version\": \"%s\", \"cuda_version\": %u, \"cards\": [", node.driver_version, node.cuda_version);
+  else
+    printf("simulated driver %s, CUDA %u.%u\n", node.driver_version, node.cuda_version / 1000, node.cuda_version % 1000 / 10);
+  for (uint32_t i = 0; i < node.card_count; i++) {
+    sim_usage usage = {.processes = processes};
+    status = sim_usage_read(&store, node.index[i], &usage);
+    if (status != SIM_OK) return simctl_fail_status(root, status);
+    if (json)
+      card_json(i, &node.cards[i], &usage);
+    else
+      card_text(i, &node.cards[i], &usage);
+  }
+  if (json) puts("\n]}");
+  return SIMCTL_OK;
+}
+
+int simctl_names(const char *root) {
+  sim_store store;
+  sim_node node;
+  sim_status status = open_node(root, &store, &node);
+  if (status != SIM_OK) return simctl_fail_status(root, status);
+  for (uint32_t i = 0; i < node.card_count; i++) printf("GPU %u: %s (UUID: %s)\n", i, node.cards[i].name, node.cards[i].uuid);
+  return SIMCTL_OK;
+}

@@ -1,0 +1,52 @@
+/* simctl: makes the driver root of a simulated node, shows it and changes it. */
+#ifndef SIMCTL_H
+#define SIMCTL_H
+
+#include <limits.h>
+#include <stdbool.h>
+
+#include "store.h"
+
+/* Exit statuses of the program. */
+enum { SIMCTL_OK = 0, SIMCTL_FAILED = 1, SIMCTL_USAGE = 2 };
+
+/* A new node, as the command line describes it. */
+typedef struct node_plan {
+  const char *root;
+  const char *driver_version;
+  const char *pci;  /* comma-separated addresses, or NULL */
+  const char *numa; /* comma-separated nodes, or NULL */
+  const char *uuid; /* comma-separated UUIDs, or NULL */
+  uint64_t context_overhead_bytes;
+  uint64_t memory_bytes; /* 0: the model's own */
+  uint32_t group_count;
+  struct {
+    const char *model;
+    uint32_t count;
+  } groups[SIM_MAX_CARDS];
+} node_plan;
+
+/* Each prints what is wrong to standard error and returns an exit status. */
+int simctl_create(const node_plan *plan);
+int simctl_list(const char *root, bool json);
+int simctl_names(const char *root);
+int simctl_set(const char *root, int card, uint64_t context_overhead_bytes);
+
+/* Prints `simctl: ...` and returns SIMCTL_FAILED. */
+int simctl_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* What to tell a person about a status of the state file below `root`. */
+int simctl_fail_status(const char *root, sim_status status);
+
+/* Joins and makes a path; fails if it is too long.  Both return 0 or an exit status. */
+int path_join(char path[PATH_MAX], const char *root, const char *name);
+int make_folders(const char *path);
+int write_text(const char *root, const char *name, const char *text);
+
+/* Copies the libraries that lie beside this program into the root, with their links, and the program itself. */
+int install_driver(const char *root, const char *driver_version);
+
+/* Writes the card's folder of sysfs. */
+int write_sysfs(const char *root, const sim_card *card);
+
+#endif
