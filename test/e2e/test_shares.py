@@ -110,8 +110,11 @@ for path in (*glob.glob("/run/hami/*/limits"), "/etc/ld.so.preload", "/usr/local
         print(error.errno in (1, 13, 30))
 """
     assert tenant.kubectl.python("tenant", script) == "True\n" * 3
-    moved = ("env", "HAMI_SHARES_DIR=/tmp", "LD_PRELOAD=", "CUDA_DEVICE_MEMORY_LIMIT=99g")
-    assert tenant.kubectl.exec("tenant", *moved, "python3", "-c", TRY.format(gib=5)) == "CUDA_ERROR_OUT_OF_MEMORY\n"
+    moved = {"HAMI_SHARES_DIR": "/tmp", "LD_PRELOAD": "", "CUDA_DEVICE_MEMORY_LIMIT": "99g"}
+    script = (
+        f"import os, sys; os.execve(sys.executable, ['python3', '-c', {TRY.format(gib=5)!r}], os.environ | {moved})"
+    )
+    assert tenant.kubectl.python("tenant", script) == "CUDA_ERROR_OUT_OF_MEMORY\n"
 
 
 def test_numba_runs_a_kernel_in_a_share(tenant: Tenant) -> None:

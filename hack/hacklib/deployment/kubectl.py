@@ -114,13 +114,14 @@ class Kubectl:
         return [event for event in self.items("events", "--sort-by=.metadata.creationTimestamp") if about(event)]
 
     def story(self, pod: str) -> str:
-        """What happened to a pod, for error messages: its phase and the events of its namespace."""
+        """What happened to a pod, for error messages: its phase and the last events of its namespace."""
         try:
             phase = self.get("pod", pod)["status"].get("phase")
-            events = [
-                f"  {event['involvedObject']['kind']}/{event['involvedObject']['name']} {event['reason']}: {event['message']}"
-                for event in self.events()
-            ]
+            return "\n".join([f"pod {pod} is {phase}", *self.last_events()])
         except Refused as error:
             return f"pod {pod}: {error}"
-        return "\n".join([f"pod {pod} is {phase}", *events[-12:]])
+
+    def last_events(self, number: int = 12) -> list[str]:
+        """The last events of the namespace, a line for each."""
+        events = [(event["involvedObject"], event["reason"], event["message"]) for event in self.events()[-number:]]
+        return [f"  {about['kind']}/{about['name']} {reason}: {message}" for about, reason, message in events]

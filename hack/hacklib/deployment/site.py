@@ -18,7 +18,7 @@ from hacklib.deployment.kubectl import Kubectl, KubeObject, Refused
 from hacklib.deployment.simulated import DRIVER_ROOT, Card, create_cards, observe
 from hacklib.deployment.waiting import wait_until
 from hacklib.native.build import build as build_native
-from hacklib.ui import Ui
+from hacklib.ui import HackError, Ui
 
 __all__ = ["DRIVER", "Models", "Parts", "Site", "build_parts"]
 
@@ -101,7 +101,10 @@ class Site:
     def install(self, *, values: Mapping[str, Any] | None = None, timeout_s: int = 120) -> None:
         """Install or upgrade the product and wait until its pods are ready and the slices of all nodes are there."""
         wanted = {"source": "sim", "driverRoot": DRIVER_ROOT, **(values or {})}
-        self.helm.install(values=wanted, timeout_s=timeout_s)
+        try:
+            self.helm.install(values=wanted, timeout_s=timeout_s)
+        except HackError as error:
+            raise HackError(f"{error}\n{self.system_story()}") from error
         nodes = {self.cluster.spec.node(index).name for index in range(1, self.cluster.spec.nodes + 1)}
         wait_until(
             lambda: {item["spec"].get("nodeName") for item in self.slices()} >= nodes,
@@ -124,10 +127,10 @@ class Site:
 
     def system_story(self) -> str:
         """What the product's own pods do and say, for error messages."""
-        shown = [self.system.run("get", "pods", "-o", "wide")]
+        shown = [self.system.run("get", "pods", "-o", "wide"), *self.system.last_events()]
         for pod in self.system.items("pods"):
             name = pod["metadata"]["name"]
-            shown.append(self.system.story(name))
+            shown.append(f"log of {name}:")
             with suppress(Refused):
                 shown += self.system.logs(name, "--tail=15")
         return "\n".join(shown)
