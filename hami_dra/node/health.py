@@ -1,7 +1,7 @@
 """How well the plugin is, for kubelet's gRPC probes (grpc.health.v1).
 
 Two questions: `liveness` asks whether both sockets answer, through the sockets themselves, since a socket whose file is gone
-serves nobody; restarting the pod helps against that.  The service without a name (readiness, start-up) also wants kubelet to
+serves nobody; restarting the pod helps against that.  `readiness` (the service without a name is the same) also wants kubelet to
 have taken the registration and the first slice to be published: an API server that is away must not restart the plugin.
 """
 
@@ -15,9 +15,10 @@ from hami_dra._gen import plugin_registration_pb2 as registration
 from hami_dra.core.errors import NodeStateError
 from hami_dra.node.sockets import SocketPaths
 
-__all__ = ["LIVENESS", "HealthServer"]
+__all__ = ["LIVENESS", "READINESS", "HealthServer"]
 
 LIVENESS = "liveness"
+READINESS = "readiness"
 _CALL_S = 1.0
 _STOP_S = 1.0
 
@@ -72,9 +73,9 @@ class HealthServer:
         )
 
     def _check(self, request: grpc_health_v1_pb2.HealthCheckRequest, context: grpc.ServicerContext) -> _Response:
-        if request.service not in {"", LIVENESS}:
+        if request.service not in {"", READINESS, LIVENESS}:
             context.abort(
-                grpc.StatusCode.NOT_FOUND, f"unknown service {request.service!r}; there are '' and {LIVENESS!r}"
+                grpc.StatusCode.NOT_FOUND, f"unknown service {request.service!r}; there are {READINESS} and {LIVENESS}"
             )
         serving = (request.service == LIVENESS or self._ready()) and self.sockets_answer()
         return _Response(status=_Response.SERVING if serving else _Response.NOT_SERVING)

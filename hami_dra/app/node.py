@@ -1,0 +1,181 @@
+"""Composition root of `hami-dra node`."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from hami_dra._lib.clock import SYSTEM_CLOCK
+from hami_dra.api.names import DRIVER
+from hami_dra.app.http import serve_http
+from hami_dra.app.process import new_registry
+from hami_dra.core.cdi import NodePaths
+from hami_dra.core.ids import NodeName
+from hami_dra.core.slices import pool_name
+from hami_dra.host.boot import boot_id
+from hami_dra.host.cdi_dir import CdiDirectory
+from hami_dra.host.guard_install import install_guard
+from hami_dra.host.ledger import Ledger
+from hami_dra.host.locks import ClaimLocks
+from hami_dra.host.share_dir import ShareDirectory
+from hami_dra.kube.claims import Claims
+from hami_dra.kube.events import EventRecorder
+from hami_dra.kube.nodes import node_uid
+from hami_dra.kube.reflector import Collection, Reflector
+from hami_dra.kube.slices import SLICES_PATH, NodeSlices
+from hami_dra.kube.version import server_version
+from hami_dra.node.discovery import Discovery
+from hami_dra.node.endpoint import dra_handlers
+from hami_dra.node.health import HealthServer
+from hami_dra.node.metrics import NodeMetrics
+from hami_dra.node.ports import NodeFiles
+from hami_dra.node.publisher import Publisher, PublisherOptions
+from hami_dra.node.recovery import Recovery
+from hami_dra.node.registrar import Registrar
+from hami_dra.node.service import ClaimService
+from hami_dra.node.sockets import socket_paths
+from hami_dra.node.state import NodeState
+from hami_dra.node.status import StatusWriter
+from hami_dra.vendors.nvidia import NvidiaDiscovery, Root
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from hami_dra._lib.threads import Group
+    from hami_dra.kube.transport import Transport
+
+__all__ = ["NodeOptions", "start_node"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeOptions:
+    """What the command line says."""
+
+    node_name: str
+    pod_uid: str
+    source: Literal["nvml", "sim"]
+    driver_root: Path
+    """Where this process finds the driver."""
+    host_driver_root: Path
+    """Where the container runtime finds it."""
+    kubelet_root: Path
+    cdi_dir: Path
+    state_dir: Path
+    guard: Path
+    slots: int
+    health_port: int
+    metrics_port: int
+
+    @property
+    def sysfs(self) -> Path:
+        """A simulated driver brings its own: its cards are on no bus of this machine."""
+        return self.driver_root / "sys" if self.source == "sim" else Path("/sys")
+
+
+def start_node(group: Group, options: NodeOptions, transport: Transport) -> None:
+    """Recover what is prepared, then serve kubelet and publish.
+
+    Raises:
+        HamiDraError: this node cannot be served: state, CDI directory or sockets cannot be used.
+    """
+    node = NodeName(options.node_name)
+    registry = new_registry("node")
+    metrics = NodeMetrics(registry)
+    driver = Root(path=options.driver_root, host_path=str(options.host_driver_root))
+    look = NvidiaDiscovery(driver=driver, sysfs=options.sysfs, simulated=options.source == "sim")
+    discovery = Discovery(discover=look, group=group)
+    files = _node_files(group, options)
+    claims = Claims(transport)
+    state = NodeState(
+        claims=claims,
+        discovery=discovery,
+        files=files,
+        paths=_node_paths(options),
+        pool=pool_name(node),
+        observe=metrics.observe_step,
+        clock=SYSTEM_CLOCK,
+    )
+    recovery = Recovery(state=state, discovery=discovery, files=files)
+    recovery.recover()
+    metrics.count_shares(lambda: sum(len(entry.plan.shares) for entry in files.ledger.entries()))
+
+    publisher = _publisher(group, options, transport=transport, discovery=discovery, metrics=metrics)
+    discovery.listen(publisher.wake)
+    discovery.listen(recovery.restore)
+    events = EventRecorder(transport, component="hami-dra-node", host=node)
+    status = StatusWriter(claims=claims, writer=claims, events=events)
+    service = ClaimService(state=state, listener=status, metrics=metrics)
+
+    events.start(group)
+    status.start(group)
+    group.spawn("discovery", discovery.run)
+    group.spawn("publisher", publisher.run)
+    _serve(group, options, service=service, publisher=publisher, registry=registry)
+
+
+def _node_paths(options: NodeOptions) -> NodePaths:
+    """Installs this build's guard; the state directory has the same path on the host."""
+    guard_dir = options.state_dir / "guard"
+    build = install_guard(options.guard, guard_dir=guard_dir)
+    _log.info("guard installed", extra={"build": build})
+    return NodePaths(claims_dir=str(options.state_dir / "claims"), guard_dir=str(guard_dir / build))
+
+
+def _node_files(group: Group, options: NodeOptions) -> NodeFiles:
+    shares = ShareDirectory(options.state_dir / "claims")
+    shares.check()
+    cdi = CdiDirectory(options.cdi_dir)
+    cdi.check()
+    boot = boot_id()
+    ledger = Ledger(options.state_dir / "ledger.db", boot=boot)
+    locks = ClaimLocks(options.state_dir / "claims.lock", group=group)
+    return NodeFiles(ledger=ledger, shares=shares, cdi=cdi, locks=locks, boot=boot)
+
+
+def _publisher(
+    group: Group, options: NodeOptions, *, transport: Transport, discovery: Discovery, metrics: NodeMetrics
+) -> Publisher:
+    node = NodeName(options.node_name)
+    slices = NodeSlices(transport, driver=DRIVER, node=node)
+    publisher = Publisher(
+        slices=slices,
+        node_uid=lambda: node_uid(transport, node),
+        server_version=lambda: server_version(transport).text,
+        inventory=lambda: discovery.latest,
+        options=PublisherOptions(node=node, slots=options.slots),
+        metrics=metrics,
+        group=group,
+    )
+    Reflector(transport, Collection(SLICES_PATH, slices.field_selector), publisher).start(group, name="slices")
+    return publisher
+
+
+def _serve(
+    group: Group,
+    options: NodeOptions,
+    *,
+    service: ClaimService,
+    publisher: Publisher,
+    registry: CollectorRegistry,
+) -> None:
+    paths = socket_paths(
+        plugin_dir=options.kubelet_root / "plugins" / DRIVER,
+        registry_dir=options.kubelet_root / "plugins_registry",
+        pod_uid=options.pod_uid,
+    )
+    registrar = Registrar(paths=paths, handlers=dra_handlers(service), group=group)
+
+    def ready() -> bool:
+        return registrar.registered and publisher.published
+
+    health = HealthServer(address=f"[::]:{options.health_port}", paths=paths, ready=ready)
+    registrar.start()
+    group.spawn("sockets", registrar.run)
+    port = health.start()
+    group.on_stop(health.stop)
+    _log.info("serving health probes", extra={"port": port})
+    serve_http(group, port=options.metrics_port, registry=registry, ready=ready)
