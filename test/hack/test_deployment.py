@@ -1,7 +1,7 @@
 """The deployment library: what it asks of kubectl, and how long it waits."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -41,7 +41,7 @@ def test_a_silent_api_server_is_a_refusal() -> None:
 
 def test_waiting_ends_with_the_first_true_answer() -> None:
     """An error of the probe and a false answer both mean: not yet."""
-    answers = iter([Refused("not there"), "", "there"])
+    answers: Iterator[HackError | str] = iter([Refused("not there"), "", "there"])
 
     def probe() -> str:
         answer = next(answers)
