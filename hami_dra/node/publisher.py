@@ -91,7 +91,8 @@ class Publisher:
             slices: of this driver on this node.
             node_uid: asks for the UID of the Node, which owns the slices.
             server_version: asks the API server for its version.
-            inventory: the newest one, None while there is none: then an empty slice says that the driver runs.
+            inventory: the newest one, None while there is none: an empty slice then says that the driver runs, unless an
+                earlier run has published more.
             options: see there.
             metrics: told of the outcome.
             group: whose stop ends `run`.
@@ -179,12 +180,14 @@ class Publisher:
     def _publish(self) -> frozenset[str]:
         """Write what differs; gives the gates whose fields the server did not keep."""
         options = self._options
-        desired = desired_slices(
-            self._inventory() or Inventory(), node=options.node, layout=self.layout, slots=options.slots
-        )
+        inventory = self._inventory()
+        desired = desired_slices(inventory or Inventory(), node=options.node, layout=self.layout, slots=options.slots)
         observed = self._slices.list()
         pool = pool_name(options.node)
-        changes = diff(desired, [item for item in observed if item["spec"]["pool"]["name"] == pool])
+        present = [item for item in observed if item["spec"]["pool"]["name"] == pool]
+        if inventory is None and present:
+            return frozenset()  # of an earlier run: not to be taken back because the hardware was not looked at yet
+        changes = diff(desired, present)
         for item in observed:
             if item["spec"]["pool"]["name"] != pool:  # of an older release that called its pool otherwise
                 self._slices.delete(item)

@@ -46,12 +46,10 @@ def socket_paths(*, plugin_dir: Path, registry_dir: Path, pod_uid: str, driver: 
         return SocketPaths(
             plugin=_fitting(plugin_dir, "dra.sock"), registration=_fitting(registry_dir, f"{driver}-reg.sock")
         )
-    short, both = _hash(pod_uid, 8), _hash(f"{driver}\0{pod_uid}", 16)
+    short = base64.urlsafe_b64encode(hashlib.sha256(pod_uid.encode()).digest()[:8]).rstrip(b"=").decode()
     return SocketPaths(
         plugin=_fitting(plugin_dir, f"dra-{pod_uid}.sock", f"dra-{short}.sock"),
-        registration=_fitting(
-            registry_dir, f"{driver}-{pod_uid}-reg.sock", f"{driver}-{short}-reg.sock", f"dra-{both}-reg.sock"
-        ),
+        registration=_fitting(registry_dir, f"{driver}-{pod_uid}-reg.sock", f"{driver}-{short}-reg.sock"),
     )
 
 
@@ -85,7 +83,3 @@ def _fitting(directory: Path, *names: str) -> Path:
     raise NodeStateError(
         f"the path {directory / names[-1]} is longer than the {_MAX_PATH} bytes that a socket may have; use a shorter directory"
     )
-
-
-def _hash(text: str, length: int) -> str:
-    return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()[:length]).rstrip(b"=").decode()

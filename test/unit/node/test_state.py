@@ -1,0 +1,411 @@
+"""The prepare machine: one answer for a claim however often it is asked for, and nothing left of what failed."""
+
+import json
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from node_rig import EFFECTS, Crash, Facts, Rig, ref
+
+from hami_dra.core.errors import (
+    ApiUnavailable,
+    CapacityExceeded,
+    ClaimChanged,
+    ClaimNotAllocated,
+    DeviceLost,
+    DriverError,
+    HamiDraError,
+    InvalidConfig,
+    NodeStateError,
+    UnknownDevice,
+)
+from hami_dra.core.ids import ClaimUid
+from hami_dra.core.inventory import Inventory
+from hami_dra.core.limits import decode
+from hami_dra.node.state import ClaimRef
+from hami_dra.testing.gpus import A100_MEMORY, allocated_claim, gpu, inventory, share_result
+
+SHARE = "6b0f2a6e-0000-4000-8000-000000000001"
+KEY = f"gpu-0000-17-00-0-{SHARE}"
+NOTHING = Facts(shares=set(), cdi=set(), ledger={})
+PREPARED = Facts(shares={f"train-uid/{KEY}"}, cdi={"train-uid"}, ledger={"train-uid": "Completed"})
+EVERY_EFFECT = [f"{effect}{when}" for effect in EFFECTS for when in ("", " done")]
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    """A node with one A100."""
+    rig = Rig(tmp_path)
+    yield rig
+    rig.close()
+
+
+def test_a_prepared_claim_has_one_share_one_spec_and_one_row(rig: Rig) -> None:
+    """Preparing answers with what kubelet needs, and leaves exactly one of everything; so does doing it again."""
+    train = rig.claims.add(allocated_claim())
+    first = rig.prepare(train)
+    (device,) = first.devices
+    assert (device.request, device.device, device.share_id) == ("gpu", "gpu-0000-17-00-0", SHARE)
+    assert device.cdi_id == f"gpu.hami.io/claim=train-uid-{KEY}"
+    assert rig.facts() == PREPARED
+    assert rig.prepare(train).devices == first.devices
+    assert rig.facts() == PREPARED
+
+
+def test_the_files_say_what_was_allocated(rig: Rig) -> None:
+    """The limits file carries the share's limits, the spec names the host's paths, and modes let any user in."""
+    rig.prepare(rig.claims.add(allocated_claim()))
+    share = rig.claims_dir / "train-uid" / KEY
+    limits = decode((share / "limits").read_bytes())
+    assert (limits.memory_limit_bytes, limits.cores_percent, limits.share) == (16 << 30, 30, KEY)
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (share.parent, share, share / "limits", share / "usage")]
+    assert modes == [0o711, 0o711, 0o444, 0o666]
+    spec = json.loads(rig.cdi_file("train-uid").read_text())
+    (device,) = spec["devices"]
+    assert device["containerEdits"]["mounts"][1]["hostPath"] == f"/var/lib/hami-dra/claims/train-uid/{KEY}/limits"
+
+
+@pytest.mark.parametrize("effect", EVERY_EFFECT)
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_crash_at_any_effect_of_prepare_is_healed(rig: Rig, effect: str, *, restart: bool) -> None:
+    """After a kill -9 anywhere and kubelet's retry, with or without a restart between them, there is one of everything."""
+    train = rig.claims.add(allocated_claim())
+    rig.crash_at(effect)
+    with pytest.raises(Crash):
+        rig.prepare(train)
+    if restart:
+        rig.start()
+    rig.crash_at("")
+    rig.prepare(train)
+    assert rig.facts() == PREPARED
+    rig.prepare(train)
+    assert rig.facts() == PREPARED
+    rig.unprepare(train)
+    assert rig.facts() == NOTHING
+
+
+@pytest.mark.parametrize("effect", EVERY_EFFECT[:-1])
+def test_a_start_undoes_what_did_not_end(rig: Rig, effect: str) -> None:
+    """Where kubelet does not come back, the next start leaves nothing of an unfinished preparation."""
+    train = rig.claims.add(allocated_claim())
+    rig.crash_at(effect)
+    with pytest.raises(Crash):
+        rig.prepare(train)
+    rig.start()
+    assert rig.facts() == NOTHING
+
+
+@pytest.mark.parametrize(
+    "effect", [f"{name}.remove{when}" for name in ("cdi", "shares", "ledger") for when in ("", " done")]
+)
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_crash_at_any_effect_of_unprepare_is_healed(rig: Rig, effect: str, *, restart: bool) -> None:
+    """After a kill -9 anywhere in unprepare and kubelet's retry nothing is left."""
+    train = rig.claims.add(allocated_claim())
+    rig.prepare(train)
+    rig.crash_at(effect)
+    with pytest.raises(Crash):
+        rig.unprepare(train)
+    if restart:
+        rig.start()
+    rig.crash_at("")
+    rig.unprepare(train)
+    assert rig.facts() == NOTHING
+
+
+def test_a_claim_half_unprepared_can_be_prepared_again(rig: Rig) -> None:
+    """A pod that comes back before Unprepare was retried gets whole files."""
+    train = rig.claims.add(allocated_claim())
+    rig.prepare(train)
+    rig.crash_at("shares.remove done")
+    with pytest.raises(Crash):
+        rig.unprepare(train)
+    rig.crash_at("")
+    rig.prepare(train)
+    assert rig.facts() == PREPARED
+
+
+@pytest.mark.parametrize("effect", ["shares.ensure", "cdi.write", "ledger.complete"])
+def test_a_failure_leaves_nothing(rig: Rig, effect: str) -> None:
+    """A file that cannot be written fails the claim, and what was written before is gone."""
+    train = rig.claims.add(allocated_claim())
+
+    def fail(name: str) -> None:
+        if name == effect:
+            raise NodeStateError("the disk is full")
+
+    rig.on_effect = fail
+    with pytest.raises(NodeStateError, match="the disk is full"):
+        rig.prepare(train)
+    assert rig.facts() == NOTHING
+    rig.on_effect = None
+    rig.prepare(train)
+    assert rig.facts() == PREPARED
+
+
+def test_missing_files_are_made_again(rig: Rig) -> None:
+    """A repeated prepare makes a lost CDI file and lost share files again, and never truncates a usage file in use."""
+    train = rig.claims.add(allocated_claim())
+    rig.prepare(train)
+    usage = rig.claims_dir / "train-uid" / KEY / "usage"
+    with usage.open("r+b") as file:
+        file.write(b"in use")
+    rig.cdi_file("train-uid").unlink()
+    usage.with_name("limits").unlink()
+    rig.prepare(train)
+    assert rig.facts() == PREPARED
+    assert usage.read_bytes()[:6] == b"in use"
+    assert usage.with_name("limits").exists()
+
+
+def test_a_look_at_the_hardware_restores_a_lost_cdi_file(rig: Rig) -> None:
+    """A container that restarts needs its spec, and kubelet does not prepare again for that: the minute's look does it."""
+    rig.prepare(rig.claims.add(allocated_claim()))
+    rig.cdi_file("train-uid").unlink()
+    rig.discovery.look()
+    assert rig.facts() == PREPARED
+
+
+def test_a_reboot_makes_everything_anew(rig: Rig) -> None:
+    """State of another boot is dropped at the start, and the claim is prepared from nothing."""
+    train = rig.claims.add(allocated_claim())
+    rig.prepare(train)
+    usage = rig.claims_dir / "train-uid" / KEY / "usage"
+    with usage.open("r+b") as file:
+        file.write(b"of another boot")
+    rig.reboot()
+    assert rig.facts() == NOTHING
+    rig.prepare(train)
+    assert rig.facts() == PREPARED
+    assert not usage.read_bytes().strip(b"\0")
+
+
+def test_unprepare_of_an_unknown_claim_succeeds(rig: Rig) -> None:
+    """Kubelet may ask to unprepare what was never prepared; the API server is not needed for the answer."""
+    rig.claims.down = True
+    rig.state.unprepare(ClaimUid("never-seen"))
+    assert rig.claims.reads == 0
+
+
+def test_a_prepared_claim_does_not_need_the_api_server(rig: Rig) -> None:
+    """When kubelet restarts while the API server is away, prepared claims are answered from the ledger."""
+    train = rig.claims.add(allocated_claim())
+    first = rig.prepare(train)
+    rig.claims.down = True
+    again = rig.prepare(train)
+    assert again.devices == first.devices
+    assert again.claim is None
+
+
+def test_an_unprepared_claim_needs_the_api_server(rig: Rig) -> None:
+    """Without the API server a new claim cannot be prepared, and the reason says so."""
+    train = rig.claims.add(allocated_claim())
+    rig.claims.down = True
+    with pytest.raises(ApiUnavailable):
+        rig.prepare(train)
+    assert rig.facts() == NOTHING
+
+
+def test_a_replaced_claim_is_refused(rig: Rig) -> None:
+    """A claim of the same name with another UID is not what kubelet asked about."""
+    rig.claims.add(allocated_claim(uid="new-uid"))
+    with pytest.raises(ClaimChanged, match="its UID is new-uid"):
+        rig.prepare(ClaimRef(namespace="ml", name="train", uid=ClaimUid("old-uid")))
+
+
+def test_a_deleted_claim_is_refused(rig: Rig) -> None:
+    """A claim that is gone cannot be prepared."""
+    with pytest.raises(ClaimChanged, match="was deleted"):
+        rig.prepare(ref(allocated_claim()))
+
+
+def test_a_uid_that_is_no_uid_is_refused(rig: Rig) -> None:
+    """A UID names files, so nothing that could leave its directory gets through."""
+    for uid in ("../../etc", "", "a/b", "." * 3):
+        with pytest.raises(ClaimChanged, match="is not the UID"):
+            rig.prepare(ClaimRef(namespace="ml", name="train", uid=ClaimUid(uid)))
+        with pytest.raises(ClaimChanged, match="is not the UID"):
+            rig.state.unprepare(ClaimUid(uid))
+
+
+def test_a_changed_allocation_is_refused_until_unprepared(rig: Rig) -> None:
+    """What is prepared for one allocation is not handed to consumers of another."""
+    train = rig.claims.add(allocated_claim())
+    rig.prepare(train)
+    other = share_result(share_id="ffffffff-0000-4000-8000-000000000002", memory_gib=8)
+    rig.claims.add(allocated_claim("train", other))
+    with pytest.raises(ClaimChanged, match="is prepared on"):
+        rig.prepare(train)
+    assert rig.facts() == PREPARED
+    rig.unprepare(train)
+    assert rig.prepare(train).plan.shares[0].memory_bytes == 8 << 30
+
+
+def test_foreign_results_are_left_to_their_driver(rig: Rig) -> None:
+    """Results of other drivers in the same claim are neither prepared nor an error."""
+    foreign = share_result() | {"driver": "nic.example.com", "device": "nic-0", "request": "nic"}
+    both = rig.claims.add(allocated_claim("both", foreign, share_result()))
+    assert [device.request for device in rig.prepare(both).devices] == ["gpu"]
+    only = rig.claims.add(allocated_claim("only", foreign))
+    with pytest.raises(ClaimNotAllocated):
+        rig.prepare(only)
+
+
+def test_a_subrequest_answers_to_its_request(rig: Rig) -> None:
+    """Containers name the request, not the alternative that the scheduler chose."""
+    claim = rig.claims.add(allocated_claim("alternatives", share_result(request="gpu/small")))
+    assert [device.request for device in rig.prepare(claim).devices] == ["gpu"]
+
+
+def test_two_shares_of_one_claim_on_one_card(rig: Rig) -> None:
+    """Each result is a device of its own for kubelet, with a directory and a CDI name of its own."""
+    second = "7c1d0000-0000-4000-8000-000000000002"
+    claim = rig.claims.add(allocated_claim("two", share_result(), share_result(request="b", share_id=second)))
+    ids = [device.cdi_id for device in rig.prepare(claim).devices]
+    assert len(set(ids)) == 2
+    assert rig.facts().shares == {f"two-uid/{KEY}", f"two-uid/gpu-0000-17-00-0-{second}"}
+    spec = json.loads(rig.cdi_file("two-uid").read_text())
+    assert [device["name"] for device in spec["devices"]] == [cdi_id.partition("=")[2] for cdi_id in ids]
+
+
+def test_a_whole_card_has_no_guard(rig: Rig) -> None:
+    """Without a shareID the card is the claim's own: no limits, no usage, but device files and libraries."""
+    claim = rig.claims.add(allocated_claim("whole", share_result(share_id="")))
+    rig.prepare(claim)
+    assert rig.facts() == Facts(shares=set(), cdi={"whole-uid"}, ledger={"whole-uid": "Completed"})
+    spec = json.loads(rig.cdi_file("whole-uid").read_text())
+    mounts = [mount["containerPath"] for mount in spec["devices"][0]["containerEdits"]["mounts"]]
+    assert mounts == ["/dev/nvidia0"]
+
+
+def test_the_driver_is_the_last_line_against_overbooking(rig: Rig) -> None:
+    """A share beyond what the card has left is refused, whoever allocated it, and fits when a neighbour is gone."""
+    first = rig.claims.add(allocated_claim("first", share_result(memory_gib=64)))
+    late = rig.claims.add(allocated_claim("late", share_result(memory_gib=32, share_id=SHARE[:-1] + "2")))
+    rig.prepare(first)
+    with pytest.raises(CapacityExceeded, match="16Gi of 80Gi free, 32Gi asked; the rest is held by ml/first"):
+        rig.prepare(late)
+    rig.unprepare(first)
+    rig.prepare(late)
+
+
+def test_a_claim_of_another_boot_holds_nothing(rig: Rig) -> None:
+    """Rows of another boot do not count against capacity, even where a start could not remove them yet."""
+    rig.prepare(rig.claims.add(allocated_claim("first", share_result(memory_gib=64))))
+    rig.boot = "another"
+    rig._make()
+    rig.discovery.look()
+    late = rig.claims.add(allocated_claim("late", share_result(memory_gib=64, share_id=SHARE[:-1] + "2")))
+    rig.prepare(late)
+
+
+def test_bad_configuration_is_refused_with_its_place(rig: Rig) -> None:
+    """A GpuConfig that cannot be read fails the claim and says where the mistake is."""
+    parameters = {"apiVersion": "gpu.hami.io/v1alpha1", "kind": "GpuConfig", "isolaton": "Guard"}
+    entry = {"source": "FromClaim", "requests": [], "opaque": {"driver": "gpu.hami.io", "parameters": parameters}}
+    claim = rig.claims.add(allocated_claim("bad", share_result(), config=[entry]))
+    with pytest.raises(InvalidConfig, match="isolaton"):
+        rig.prepare(claim)
+    assert rig.facts() == NOTHING
+
+
+def test_devices_that_are_not_here(rig: Rig) -> None:
+    """An unknown device, one of another pool, and one that vanished are told apart."""
+    unknown = rig.claims.add(allocated_claim("unknown", share_result(index=5)))
+    with pytest.raises(UnknownDevice, match="not on this node, which has gpu-0000-17-00-0"):
+        rig.prepare(unknown)
+    elsewhere = rig.claims.add(allocated_claim("elsewhere", share_result() | {"pool": "node-2/gpu"}))
+    with pytest.raises(UnknownDevice, match="pool node-2/gpu"):
+        rig.prepare(elsewhere)
+    rig.hardware = Inventory(gpus=(gpu(1),))
+    rig.discovery.look()
+    with pytest.raises(DeviceLost, match="was on this node"):
+        rig.prepare(rig.claims.add(allocated_claim()))
+
+
+def test_a_lost_device_fails_a_repeated_prepare(rig: Rig) -> None:
+    """A pod that restarts after its card vanished hears of it."""
+    train = rig.claims.add(allocated_claim())
+    rig.prepare(train)
+    rig.hardware = inventory(0)
+    rig.discovery.look()
+    with pytest.raises(DeviceLost, match="is gone from this node"):
+        rig.prepare(train)
+
+
+def test_before_the_driver_is_there(tmp_path: Path) -> None:
+    """Without an inventory new claims wait with a reason, and prepared ones are answered."""
+    rig = Rig(tmp_path)
+    train = rig.claims.add(allocated_claim())
+    rig.prepare(train)
+    rig.ledger.close()
+    rig._make()
+    assert rig.prepare(train).devices
+    with pytest.raises(DriverError, match="not known yet"):
+        rig.prepare(rig.claims.add(allocated_claim("late", share_result(share_id=SHARE[:-1] + "2"))))
+    rig.cdi_file("train-uid").unlink()
+    with pytest.raises(DriverError):
+        rig.prepare(train)
+    rig.close()
+
+
+def test_files_without_an_owner_are_swept(rig: Rig) -> None:
+    """Files that no row of the ledger knows are removed at the start, and other vendors' files stay."""
+    rig.prepare(rig.claims.add(allocated_claim()))
+    orphan = rig.claims_dir / "orphan" / "gpu-x"
+    orphan.mkdir(parents=True)
+    rig.cdi_file("orphan").write_text("{}")
+    foreign = rig.cdi_dir / "k8s.gpu.nvidia.com-claim_x.json"
+    foreign.write_text("{}")
+    rig.start()
+    assert not orphan.parent.exists()
+    assert not rig.cdi_file("orphan").exists()
+    assert foreign.exists()
+    foreign.unlink()
+    assert rig.facts() == PREPARED
+
+
+def test_a_claim_somebody_works_on_is_left_alone_by_a_start(rig: Rig, tmp_path: Path) -> None:
+    """The second node plugin of a rolling update does not undo what the first one is just preparing."""
+    train = rig.claims.add(allocated_claim())
+    second: list[Rig] = []
+
+    def start_second(name: str) -> None:
+        if name == "cdi.write" and not second:
+            second.append(Rig(tmp_path, claims=rig.claims))
+
+    rig.on_effect = start_second
+    rig.prepare(train)
+    assert rig.facts() == PREPARED
+    assert second[0].prepare(train).devices
+    second[0].close()
+
+
+def test_a_damaged_ledger_is_made_again_from_the_share_files(rig: Rig) -> None:
+    """What was prepared stays prepared, and the damaged file is kept for whoever wants to know."""
+    train = rig.claims.add(allocated_claim())
+    rig.prepare(train)
+    rig.ledger.close()
+    ledger = rig.directory / "state" / "ledger.db"
+    ledger.write_bytes(b"not a database, but long enough to be taken for one" * 100)
+    for suffix in ("-wal", "-shm"):
+        Path(f"{ledger}{suffix}").unlink(missing_ok=True)
+    rig.start()
+    assert rig.facts() == PREPARED
+    assert ledger.with_name("ledger.db.corrupt-1").exists()
+    rig.prepare(train)
+    assert rig.facts() == PREPARED
+
+
+def test_memory_of_a_share_is_what_was_charged(rig: Rig) -> None:
+    """A share that was charged the whole card may hold all that the card publishes."""
+    claim = rig.claims.add(allocated_claim("all", share_result(memory_gib=80, cores=0)))
+    assert rig.prepare(claim).plan.shares[0].memory_bytes == A100_MEMORY
+
+
+def test_every_error_of_the_machine_has_a_reason(rig: Rig) -> None:
+    """Whatever kubelet is told ends in a reason of the house's list."""
+    with pytest.raises(HamiDraError) as caught:
+        rig.prepare(ref(allocated_claim()))
+    assert caught.value.explain().endswith("(ClaimChanged)")
