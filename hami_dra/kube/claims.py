@@ -55,12 +55,12 @@ class Claims:
             field_manager: who says so.
 
         Raises:
-            KubeError: `NotFound` or `Conflict` if the claim is gone or another one has its name, `Invalid` if it does not
-                have one of the devices.
+            KubeError: `NotFound` if the claim is gone; `Invalid` if another one has its name now, or if it does not have
+                one of the devices.
         """
         meta = claim["metadata"]
         stamped = with_transition_times(
-            devices, claim.get("status", {}).get("devices", []), now=rfc3339(self._clock.now())
+            devices, claim.get("status", {}).get("devices") or [], now=rfc3339(self._clock.now())
         )
         body: JsonObject = {
             "apiVersion": "resource.k8s.io/v1",
@@ -85,7 +85,7 @@ def with_transition_times(
     times = {
         (_key(device), condition["type"], condition["status"]): condition["lastTransitionTime"]
         for device in stored
-        for condition in device.get("conditions", [])
+        for condition in device.get("conditions") or []  # null where a device has none
         if "lastTransitionTime" in condition
     }
     stamped: list[AllocatedDeviceStatus] = []

@@ -94,7 +94,7 @@ def claim_status_errors(status: JsonObject) -> list[str]:
         if key in seen:
             errors.append(f"{where}: Duplicate value: {'/'.join(key)!r}")
         seen.add(key)
-        conditions = device.get("conditions", [])
+        conditions = device.get("conditions") or []
         if len(conditions) > _MAX_CONDITIONS:
             errors.append(f"{where}.conditions: Too many: {len(conditions)}: must have at most {_MAX_CONDITIONS} items")
         for position, condition in enumerate(conditions):

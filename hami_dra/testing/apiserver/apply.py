@@ -79,6 +79,8 @@ def merge_patch(target: Any, patch: Any) -> Any:
 
 def _flatten(value: Any, path: Path = ()) -> Leaves:
     name = path[-1] if path else ""
+    if value is None and name in _LIST_KEYS:  # how the real server shows a required list that is empty
+        return {}
     if isinstance(value, dict) and value and name not in _ATOMIC:
         leaves: Leaves = {}
         for key, inner in value.items():

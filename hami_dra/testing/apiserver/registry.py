@@ -29,6 +29,10 @@ __all__ = ["Registry", "refuse"]
 _SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 
 
+_MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
+_OTHER_UID = "Precondition failed: UID in precondition does not match the UID in object meta"
+
+
 class Registry:
     """The verbs.  Methods are called with `store.changed` held."""
 
@@ -67,8 +71,8 @@ class Registry:
             meta["namespace"] = target.namespace
         if resource.has_status:
             obj.pop("status", None)
-        if meta.get("resourceVersion"):
-            refuse("POST", target, 400, "BadRequest", "resourceVersion should not be set on objects to be created")
+        if meta.get("resourceVersion"):  # really: the server calls this its own error
+            refuse("POST", target, 500, "", "resourceVersion should not be set on objects to be created")
         if not meta.get("name") and not meta.get("generateName"):
             refuse("POST", target, 422, "Invalid", "metadata.name: Required value: name or generateName is required")
         obj = self.with_identity(obj)
@@ -82,12 +86,9 @@ class Registry:
         """PUT of an object or of its status."""
         resource = target.resource
         meta = obj.setdefault("metadata", {})
-        for key in ("uid", "resourceVersion"):
+        for key, why in (("uid", _OTHER_UID), ("resourceVersion", _MODIFIED)):
             if meta.get(key, old["metadata"][key]) != old["metadata"][key]:
-                message = (
-                    f'Operation cannot be fulfilled on {resource.plural} "{target.name}": the object has been modified; '
-                    "please apply your changes to the latest version and try again"
-                )
+                message = f'Operation cannot be fulfilled on {resource.plural} "{target.name}": {why}'
                 refuse("PUT", target, 409, "Conflict", message)
         if resource.needs_version and not meta.get("resourceVersion"):
             message = "metadata.resourceVersion: Invalid value: 0: must be specified for an update"
@@ -95,7 +96,6 @@ class Registry:
         if target.subresource == "status":
             new = old | {"status": obj.get("status", {})}
             self._drop_deallocated(old, new)
-            self.store.ownership(old).after_update(old.get("status", {}), new["status"])
         else:
             new = {"kind": resource.kind, "apiVersion": resource.api_version, **obj}
             kept = ("name", "namespace", "uid", "creationTimestamp", "generation", "deletionTimestamp")
@@ -106,6 +106,7 @@ class Registry:
             if "generation" in old["metadata"] and new.get("spec") != old.get("spec"):
                 new["metadata"]["generation"] = old["metadata"]["generation"] + 1
         self._admit("PUT", target, new, old)
+        self.store.ownership(old).after_update(old.get("status", {}), new.get("status", {}))
         if "deletionTimestamp" in new["metadata"] and not new["metadata"].get("finalizers"):
             self.store.remove(resource, new)
             return new
@@ -121,6 +122,14 @@ class Registry:
             refuse("PATCH", target, 415, "UnsupportedMediaType", message)
         if not query.get("fieldManager"):
             refuse("PATCH", target, 422, "Invalid", "fieldManager: Required value: is required for apply patch")
+        if (body.get("metadata") or {}).get("uid", old["metadata"]["uid"]) != old["metadata"]["uid"]:
+            refuse(
+                "PATCH",
+                target,
+                422,
+                "Invalid",
+                f'metadata.uid: Invalid value: "{body["metadata"]["uid"]}": field is immutable',
+            )
         ownership = copy.deepcopy(self.store.ownership(old))
         live = old.get("status", {})
         status, conflicts = ownership.apply(
@@ -129,6 +138,8 @@ class Registry:
         if conflicts:
             who = ", ".join(f'"{manager}"' for manager in conflicts)
             refuse("PATCH", target, 409, "Conflict", f"Apply failed with a conflict with {who}")
+        for device in status.get("devices", []):
+            device.setdefault("conditions", None)  # required in the API's Go type, hence never left out
         new = old | {"status": status}
         self._admit("PATCH", target, new, old)
         self.store.ownership(old).managers = ownership.managers

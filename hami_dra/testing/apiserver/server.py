@@ -200,6 +200,7 @@ class FakeApiServer:
     def _watch(self, target: Target, query: Mapping[str, str], *, silence_s: float) -> Watch:
         interest = self._registry.interest(target, query)
         since = int(query.get("resourceVersion") or 0)
+        ends_after_s = float(query.get("timeoutSeconds", 1800))
         pending: deque[JsonObject] = deque()
         if since == 0:
             since = self._store.version
@@ -208,12 +209,13 @@ class FakeApiServer:
             message = f"too old resource version: {since} ({self._store.compacted})"
             status = {"kind": "Status", "code": 410, "reason": "Expired", "message": message}
             pending.append({"type": "ERROR", "object": status})
+            ends_after_s = 0.0
         return Watch(
             self._store,
             interest,
             since=since,
             clock=self._clock,
-            ends_after_s=float(query.get("timeoutSeconds", 1800)),
+            ends_after_s=ends_after_s,
             silence_s=silence_s,
             wants_bookmarks=query.get("allowWatchBookmarks") == "true",
             pending=pending,

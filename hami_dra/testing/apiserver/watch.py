@@ -67,7 +67,11 @@ class Watch:
                     if self._pending:
                         continue
                     if self._clock.monotonic() >= self._end:
-                        raise StopIteration
+                        if not self.wants_bookmarks:
+                            raise StopIteration
+                        self.wants_bookmarks = False  # the last one, as from a real server
+                        self.bookmark()
+                        continue
                 if self._clock.monotonic() >= silent_until:
                     raise ApiUnavailable(f"{self._name}: silent for {self._silence_s} s")
                 wake = silent_until if self.silent else min(self._end, silent_until)
