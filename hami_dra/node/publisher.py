@@ -211,9 +211,9 @@ class Publisher:
             "slices published",
             extra={
                 "layout": self.layout,
-                "deleted": len(changes.delete),
-                "updated": len(changes.update),
-                "created": len(changes.create),
+                "slices_deleted": len(changes.delete),
+                "slices_updated": len(changes.update),
+                "slices_created": len(changes.create),
             },
         )
         return dropped
