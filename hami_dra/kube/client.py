@@ -23,6 +23,7 @@ from urllib.parse import urlencode
 import urllib3
 from urllib3.connection import HTTPConnection
 
+from hami_dra._lib import strictjson
 from hami_dra.core.errors import ApiUnavailable, KubeError
 from hami_dra.kube.status import kube_error
 from hami_dra.kube.transport import JSON, Response, Stream
@@ -305,7 +306,7 @@ def _signature(path: Path) -> tuple[int, int]:
 
 def _json_object(data: bytes) -> JsonObject | None:
     try:
-        value = json.loads(data)
+        value = strictjson.loads(data)
     except ValueError:
         return None
     return value if isinstance(value, dict) else None

@@ -9,13 +9,13 @@ the cache holds exactly what the handler was told.
 
 from __future__ import annotations
 
-import json
 import logging
 import random
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from hami_dra._lib import strictjson
 from hami_dra._lib.backoff import Backoff
 from hami_dra._lib.clock import SYSTEM_CLOCK, Clock
 from hami_dra.core.errors import ApiUnavailable, Gone, KubeError
@@ -203,7 +203,7 @@ class Reflector:
 
     def _event(self, line: bytes) -> None:
         try:
-            event = json.loads(line)
+            event = strictjson.loads(line)
             kind, obj = event["type"], event["object"]
         except (ValueError, KeyError, TypeError) as error:
             self._version = None
