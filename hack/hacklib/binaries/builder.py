@@ -142,6 +142,7 @@ def _go_build(target: Target, *, work: Path, final: Path, log: Path, counter: _C
         "build",
         "-v",
         "-trimpath",
+        "-gcflags=all=-dwarf=false",
         f"-tags={target.tags}",
         f"-ldflags={' '.join(flags)}",
         "-o",

@@ -14,6 +14,7 @@ from typing import Self
 
 from hacklib import binaries, image
 from hacklib.cluster import launch, namespaces, processes
+from hacklib.cluster.components import CONTAINERD_SOCKET
 from hacklib.cluster.processes import Verb
 from hacklib.cluster.spec import ClusterSpec, NodeMount, cluster_name, folder_of
 from hacklib.ui import HackError, Ui
@@ -92,9 +93,12 @@ class Cluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment of commands: KUBECONFIG, and the cluster's own programs first in PATH."""
-        path = f"{self.spec.programs}:{os.environ.get('PATH', '/usr/bin:/bin')}"
-        return os.environ | {"PATH": path, "KUBECONFIG": str(self.kubeconfig)}
+        """The environment of commands: what kubectl, helm and crictl look for, and these first in PATH."""
+        return os.environ | {
+            "PATH": f"{self.spec.programs}:{os.environ.get('PATH', '/usr/bin:/bin')}",
+            "KUBECONFIG": str(self.kubeconfig),
+            "CONTAINER_RUNTIME_ENDPOINT": f"unix://{CONTAINERD_SOCKET}",
+        }
 
     def words(self, *, node: int | None = None) -> list[str]:
         """The words that, before a command, make it run inside the cluster or inside one of its nodes."""

@@ -6,6 +6,7 @@ beside it unless its name says so.
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from hacklib.cluster.spec import API_ADDRESS, ClusterSpec, Node, gates_argument
 
@@ -18,6 +19,7 @@ __all__ = [
     "containerd_config",
     "control_plane_clients",
     "etcd",
+    "image_import",
     "kube_proxy",
     "kubelet",
     "kubelet_config",
@@ -95,6 +97,12 @@ def control_plane_clients(spec: ClusterSpec) -> list[Component]:
 def containerd(node: Node) -> Component:
     """The container runtime of a node."""
     return _component(node.spec, "containerd", "--config", str(node.folder / "containerd.toml"))
+
+
+def image_import(node: Node, archive: Path) -> Component:
+    """Loads an OCI archive into a node's containerd, and ends."""
+    words = ("-a", CONTAINERD_SOCKET, "-n", "k8s.io", "images", "import", "--local", str(archive))
+    return Component(name=f"import-{archive.stem}", argv=(str(node.spec.programs / "ctr"), *words))
 
 
 def kubelet(node: Node) -> Component:

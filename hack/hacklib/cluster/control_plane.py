@@ -81,9 +81,10 @@ def _nodes_ready(spec: ClusterSpec) -> bool:
             raise HackError(error.read_text(encoding="utf-8"))
     listed = json.loads(_get(spec, "/api/v1/nodes") or '{"items": []}')["items"]
     conditions = [condition for item in listed for condition in item["status"].get("conditions", [])]
+    loaded = all(spec.node(index).loaded_file.exists() for index in range(1, spec.nodes + 1))
     ready: int = sum(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
-    spec.say(f"waiting for nodes ({ready} of {spec.nodes} Ready)")
-    return ready == spec.nodes
+    spec.say(f"waiting for nodes ({ready} of {spec.nodes} Ready)" if ready < spec.nodes else "loading images")
+    return loaded and ready == spec.nodes
 
 
 def _get(spec: ClusterSpec, path: str) -> bytes | None:

@@ -118,7 +118,7 @@ def load_image(archive: Path, *, run: Callable[..., subprocess.CompletedProcess[
     run(*tool, "import", "--local", archive.resolve())
     end = time.monotonic() + _IMAGE_DEADLINE_S
     for reference in set(run(*tool, "ls", "-q").stdout.split()) - before:
-        inspect = ["crictl", "--runtime-endpoint", f"unix://{CONTAINERD_SOCKET}", "inspecti", "-q", reference]
+        inspect = ["crictl", "inspecti", "-q", reference]
         while run(*inspect, check=False).returncode:
             if time.monotonic() > end:
                 raise HackError(f"image {reference} was imported, but the node's image service does not list it")

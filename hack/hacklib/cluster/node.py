@@ -42,24 +42,18 @@ def _start(node: Node, processes: Processes) -> None:
     cgroups.make(node.cgroup)
     processes.start(components.containerd(node))
     processes.wait_for("containerd", _answers)
-    for image in node.spec.images:
-        import_image(image)
+    for archive in node.spec.images:
+        processes.begin(components.image_import(node, archive))
     processes.wait_for("the API server", node.spec.api_ready_file.exists)
     processes.start(components.kubelet(node))
     processes.start(components.kube_proxy(node))
+    processes.finish()
+    node.loaded_file.touch()
 
 
 def _answers() -> bool:
     words = ["ctr", "-a", components.CONTAINERD_SOCKET, "version"]
     return subprocess.run(words, capture_output=True, check=False).returncode == 0
-
-
-def import_image(archive: Path) -> None:
-    """Load an OCI archive into the containerd of the node in which this runs."""
-    words = ["ctr", "-a", components.CONTAINERD_SOCKET, "-n", "k8s.io", "images", "import", "--local", str(archive)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise HackError(f"image {archive} cannot be imported: {done.stderr.strip()}")
 
 
 if __name__ == "__main__":

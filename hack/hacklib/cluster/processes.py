@@ -49,6 +49,10 @@ class _Running:
             return f"exited {os.waitstatus_to_exitcode(self.status)}"
         return "paused" if self.paused else "running"
 
+    def tail(self) -> str:
+        """The end of its log."""
+        return self.log.read_bytes()[-_TAIL_BYTES:].decode(errors="replace")
+
 
 @dataclass(kw_only=True)
 class Processes:
@@ -61,9 +65,26 @@ class Processes:
     after_start: Callable[[str, int], None] = lambda _name, _pid: None
     """Called with the name and the process id of each component that was started."""
     _table: dict[str, _Running] = field(default_factory=dict, init=False)
+    _jobs: list[_Running] = field(default_factory=list, init=False)
 
-    def start(self, component: Component) -> int:
-        """Start a component with its output appended to its log; its process id."""
+    def start(self, component: Component) -> None:
+        """Start a component with its output appended to its log."""
+        self._table[component.name] = running = self._spawn(component)
+        self.after_start(component.name, running.process.pid)
+
+    def begin(self, component: Component) -> None:
+        """Start something that is to end by itself; `finish` waits for it."""
+        self._jobs.append(self._spawn(component))
+
+    def finish(self) -> None:
+        """Wait for all that `begin` started.  Raises HackError with the end of its log if one of them failed."""
+        self.wait_for("what was begun", lambda: all(job.status is not None for job in self._jobs), deadline_s=300)
+        for job in self._jobs:
+            if job.status:
+                raise HackError(f"{job.component.name} {job.state}:\n{job.tail()}")
+        self._jobs.clear()
+
+    def _spawn(self, component: Component) -> _Running:
         log = self.logs / f"{self.log_prefix}{component.name}.log"
         with log.open("ab") as out:
             process = subprocess.Popen(
@@ -74,17 +95,14 @@ class Processes:
                 env=self.environment,
                 start_new_session=True,
             )
-        self._table[component.name] = _Running(component=component, log=log, process=process)
-        self.after_start(component.name, process.pid)
-        return process.pid
+        return _Running(component=component, log=log, process=process)
 
     def check(self, only: str | None = None) -> None:
         """Raise ComponentDiedError, with the last words of its log, if a component (any, or this one) is not running."""
         self.reap()
         for name, running in self._table.items():
             if running.status is not None and only in {None, name}:
-                tail = running.log.read_bytes()[-_TAIL_BYTES:].decode(errors="replace")
-                raise ComponentDiedError(f"{self.log_prefix}{name} {running.state}; the end of its log:\n{tail}")
+                raise ComponentDiedError(f"{self.log_prefix}{name} {running.state}:\n{running.tail()}")
 
     def wait_for(
         self, what: str, test: Callable[[], bool], *, deadline_s: float = 60.0, only: str | None = None
@@ -101,7 +119,7 @@ class Processes:
         """Collect every dead child, orphans of others included: this is the first process of its namespace."""
         with suppress(ChildProcessError):
             while (found := os.waitpid(-1, os.WNOHANG))[0]:
-                for running in self._table.values():
+                for running in (*self._table.values(), *self._jobs):
                     if running.process.pid == found[0]:
                         running.status = running.process.returncode = found[1]
 

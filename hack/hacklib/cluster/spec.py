@@ -160,6 +160,11 @@ class Node:
         """Exists once the node's namespaces do."""
         return self.folder / "up"
 
+    @property
+    def loaded_file(self) -> Path:
+        """Exists once the node has the images that the cluster was started with."""
+        return self.folder / "loaded"
+
 
 def cluster_name(text: str) -> ClusterName:
     """A name that can be part of a path and of a cgroup.  Raises HackError for any other."""

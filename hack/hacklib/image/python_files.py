@@ -13,7 +13,7 @@ import py_compile
 import sys
 import sysconfig
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
@@ -57,12 +57,14 @@ def add_interpreter(tree: Tree) -> None:
             tree.copy(_LIBRARY, Path(folder), wanted=_is_runtime)
 
 
-def add_wheels(tree: Tree, requirements: Iterable[str]) -> None:
-    """The installed wheels that the requirements name, and those that they need."""
+def add_wheels(tree: Tree, requirements: Iterable[str], *, left_out: Collection[str]) -> None:
+    """The installed wheels that the requirements name, and those that they need, without the folders left out."""
     for distribution in closure(requirements):
         for file in distribution.files or []:
             path = PurePosixPath(file)
             if path.is_absolute() or ".." in path.parts or not _is_runtime(path):
+                continue
+            if any(path.is_relative_to(folder) for folder in left_out):
                 continue
             source = Path(str(distribution.locate_file(file)))
             if source.is_file():

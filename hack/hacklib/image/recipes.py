@@ -20,7 +20,7 @@ from hacklib.image.oci import Config
 from hacklib.image.tree import Tree
 from hacklib.ui import HackError
 
-__all__ = ["CONTAINER", "GUARD", "Recipe", "pause", "product", "requirements", "workload"]
+__all__ = ["CONTAINER", "GUARD", "Recipe", "listed", "pause", "product", "workload"]
 
 CONTAINER = paths.REPOSITORY / "deploy" / "container"
 GUARD = "/opt/hami-dra/lib/libhami_guard.so"
@@ -59,7 +59,7 @@ def product(*, guard: Path) -> Recipe:
     """The product: Python, the wheels it needs, itself, and the guard library.  No compiler, no package manager, no tests."""
     if not guard.is_file():
         raise HackError(f"{guard} does not exist: build it with `hack/native build`, or name another with --guard")
-    wheels = requirements("product")
+    wheels = listed("product")
     package = paths.REPOSITORY / "hami_dra"
     config = Config(entrypoint=["/usr/local/bin/hami-dra"], environment=_ENVIRONMENT, user=f"{_NONROOT}:{_NONROOT}")
 
@@ -76,7 +76,7 @@ def product(*, guard: Path) -> Recipe:
 
 def workload() -> Recipe:
     """What the examples run: Python with the CUDA and NVML clients of its users, and no driver library."""
-    wheels = requirements("workload")
+    wheels = listed("workload")
     config = Config(entrypoint=["/usr/local/bin/python3"], environment=_ENVIRONMENT)
     return Recipe(
         name="hami-dra-workload",
@@ -106,16 +106,16 @@ def pause() -> Recipe:
     return Recipe(name="hami-dra-pause", fingerprint=_fingerprint([], [source]), config=config, assemble=assemble)
 
 
-def requirements(image: str) -> list[str]:
-    """The wheels of an image, from its list in deploy/container."""
-    lines = (CONTAINER / f"{image}.txt").read_text(encoding="utf-8").splitlines()
+def listed(name: str) -> list[str]:
+    """The lines of a list in deploy/container, such as the wheels of an image."""
+    lines = (CONTAINER / f"{name}.txt").read_text(encoding="utf-8").splitlines()
     return [line for line in map(str.strip, lines) if line and not line.startswith("#")]
 
 
 def _python(wheels: Iterable[str]) -> Tree:
     tree = Tree()
     python_files.add_interpreter(tree)
-    python_files.add_wheels(tree, wheels)
+    python_files.add_wheels(tree, wheels, left_out=listed("left-out"))
     return tree
 
 
@@ -141,6 +141,6 @@ def _fingerprint(wheels: Iterable[str], files: Iterable[Path]) -> str:
     digest = hashlib.sha256(f"{sys.version} {Path(sys.executable).resolve()} {os.uname().machine}".encode())
     for distribution in python_files.closure(wheels):
         digest.update(f"{distribution.name}=={distribution.version} ".encode())
-    for path in [*sorted(Path(__file__).parent.glob("*.py")), *files]:
+    for path in [*sorted(Path(__file__).parent.glob("*.py")), CONTAINER / "left-out.txt", *files]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
