@@ -85,8 +85,8 @@ sim_status sim_lock(const sim_store *store, uint32_t word) {
       waits++;
     }
   }
-  __atomic_store_n(&header->sequence, __atomic_load_n(&header->sequence, __ATOMIC_RELAXED) | 1u, __ATOMIC_RELAXED);
-  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+  /* Odd already if an owner died at work; a full barrier, so that no change of a slot is seen before this one. */
+  __atomic_fetch_or(&header->sequence, 1u, __ATOMIC_SEQ_CST);
   return SIM_OK;
 }
 

@@ -69,11 +69,18 @@ static int compare_pci(const sim_card *a, const sim_card *b) {
   return (a->pci_device > b->pci_device) - (a->pci_device < b->pci_device);
 }
 
-/* The header and the cards, as they lie in the file. */
-static sim_status read_head(const sim_store *store, sim_state *head) {
-  const size_t size = offsetof(sim_state, slots);
+/* What comes before the slots. */
+typedef struct head {
+  sim_header header;
+  sim_card cards[SIM_MAX_CARDS];
+} head;
+
+static_assert(sizeof(head) == offsetof(sim_state, slots), "layout of the state");
+
+static sim_status read_head(const sim_store *store, head *into) {
+  const size_t size = sizeof *into;
   for (size_t done = 0; done < size;) {
-    ssize_t got = pread(store->fd, (char *)head + done, size - done, (off_t)done);
+    ssize_t got = pread(store->fd, (char *)into + done, size - done, (off_t)done);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return SIM_SYSTEM;
     if (got == 0) return SIM_INVALID;
@@ -83,16 +90,16 @@ static sim_status read_head(const sim_store *store, sim_state *head) {
 }
 
 sim_status sim_store_node(const sim_store *store, sim_node *node) {
-  sim_state *head = malloc(offsetof(sim_state, slots));
-  if (head == NULL) return SIM_SYSTEM;
-  sim_status status = read_head(store, head);
+  head *found = malloc(sizeof *found);
+  if (found == NULL) return SIM_SYSTEM;
+  sim_status status = read_head(store, found);
   memset(node, 0, sizeof *node);
-  if (status == SIM_OK && (memcmp(head->header.magic, SIM_MAGIC, sizeof head->header.magic) != 0 ||
-                           head->header.version != SIM_STATE_VERSION || head->header.card_count > SIM_MAX_CARDS ||
-                           head->header.cuda_version > MOST_SMALL_NUMBER))
+  if (status == SIM_OK && (memcmp(found->header.magic, SIM_MAGIC, sizeof found->header.magic) != 0 ||
+                           found->header.version != SIM_STATE_VERSION || found->header.card_count > SIM_MAX_CARDS ||
+                           found->header.cuda_version > MOST_SMALL_NUMBER))
     status = SIM_INVALID;
-  for (uint32_t i = 0; status == SIM_OK && i < head->header.card_count; i++) {
-    sim_card card = head->cards[i];
+  for (uint32_t i = 0; status == SIM_OK && i < found->header.card_count; i++) {
+    sim_card card = found->cards[i];
     end_strings(&card);
     if (!card_plausible(&card)) status = SIM_INVALID;
     uint32_t at = i;
@@ -104,12 +111,12 @@ sim_status sim_store_node(const sim_store *store, sim_node *node) {
     node->index[at] = i;
   }
   if (status == SIM_OK) {
-    node->card_count = head->header.card_count;
-    node->cuda_version = head->header.cuda_version;
-    memcpy(node->driver_version, head->header.driver_version, sizeof node->driver_version);
+    node->card_count = found->header.card_count;
+    node->cuda_version = found->header.cuda_version;
+    memcpy(node->driver_version, found->header.driver_version, sizeof node->driver_version);
     node->driver_version[sizeof node->driver_version - 1] = '\0';
   }
-  free(head);
+  free(found);
   return status;
 }
 

@@ -109,7 +109,7 @@ static bool of_card(const sim_card *card, CUdevice_attribute attribute, int *val
 }
 
 CUresult cuDeviceGetAttribute(int *pi, CUdevice_attribute attrib, CUdevice dev) {
-  device *found;
+  gpu *found;
   NEED(pi != NULL && attrib > 0 && attrib < CU_DEVICE_ATTRIBUTE_MAX);
   TRY(driver_device(dev, &found));
   *pi = 0;

@@ -77,7 +77,7 @@ static CUresult push(CUcontext context) {
 /* ---- primary contexts ------------------------------------------------------------------------------------------------ */
 
 CUresult cuDevicePrimaryCtxRetain(CUcontext *pctx, CUdevice dev) {
-  device *found;
+  gpu *found;
   NEED(pctx != NULL);
   TRY(driver_device(dev, &found));
   pthread_mutex_lock(&the_driver.mutex);
@@ -93,7 +93,7 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *pctx, CUdevice dev) {
 }
 
 CUresult cuDevicePrimaryCtxRelease_v2(CUdevice dev) {
-  device *found;
+  gpu *found;
   TRY(driver_device(dev, &found));
   pthread_mutex_lock(&the_driver.mutex);
   bool held = found->primary_references > 0;
@@ -103,7 +103,7 @@ CUresult cuDevicePrimaryCtxRelease_v2(CUdevice dev) {
 }
 
 CUresult cuDevicePrimaryCtxReset_v2(CUdevice dev) {
-  device *found;
+  gpu *found;
   TRY(driver_device(dev, &found));
   pthread_mutex_lock(&the_driver.mutex);
   if (found->primary != NULL) deactivate(found->primary);
@@ -112,7 +112,7 @@ CUresult cuDevicePrimaryCtxReset_v2(CUdevice dev) {
 }
 
 CUresult cuDevicePrimaryCtxSetFlags_v2(CUdevice dev, unsigned int flags) {
-  device *found;
+  gpu *found;
   TRY(driver_device(dev, &found));
   NEED((flags & ~(unsigned int)SCHEDULING_FLAGS) == 0);
   pthread_mutex_lock(&the_driver.mutex);
@@ -123,7 +123,7 @@ CUresult cuDevicePrimaryCtxSetFlags_v2(CUdevice dev, unsigned int flags) {
 }
 
 CUresult cuDevicePrimaryCtxGetState(CUdevice dev, unsigned int *flags, int *active) {
-  device *found;
+  gpu *found;
   NEED(flags != NULL && active != NULL);
   TRY(driver_device(dev, &found));
   pthread_mutex_lock(&the_driver.mutex);
@@ -136,7 +136,7 @@ CUresult cuDevicePrimaryCtxGetState(CUdevice dev, unsigned int *flags, int *acti
 /* ---- own contexts ---------------------------------------------------------------------------------------------------- */
 
 CUresult cuCtxCreate_v2(CUcontext *pctx, unsigned int flags, CUdevice dev) {
-  device *found;
+  gpu *found;
   NEED(pctx != NULL && (flags & ~(unsigned int)SCHEDULING_FLAGS) == 0);
   TRY(driver_device(dev, &found));
   TRY(make(dev, flags, false, pctx));

@@ -12,7 +12,7 @@ CUresult cuDeviceGetCount(int *count) {
 }
 
 CUresult cuDeviceGet(CUdevice *device, int ordinal) {
-  struct device *found;
+  gpu *found;
   NEED(device != NULL);
   TRY(driver_device(ordinal, &found));
   *device = ordinal;
@@ -20,7 +20,7 @@ CUresult cuDeviceGet(CUdevice *device, int ordinal) {
 }
 
 CUresult cuDeviceGetName(char *name, int len, CUdevice dev) {
-  device *found;
+  gpu *found;
   NEED(name != NULL && len > 0);
   TRY(driver_device(dev, &found));
   snprintf(name, (size_t)len, "%s", found->facts.name);
@@ -32,7 +32,7 @@ static unsigned int hexadecimal(char digit) {
 }
 
 CUresult cuDeviceGetUuid_v2(CUuuid *uuid, CUdevice dev) {
-  device *found;
+  gpu *found;
   NEED(uuid != NULL);
   TRY(driver_device(dev, &found));
   memset(uuid, 0, sizeof *uuid);
@@ -49,7 +49,7 @@ CUresult cuDeviceGetUuid_v2(CUuuid *uuid, CUdevice dev) {
 CUresult cuDeviceGetUuid(CUuuid *uuid, CUdevice dev) { return cuDeviceGetUuid_v2(uuid, dev); }
 
 CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice dev) {
-  device *found;
+  gpu *found;
   NEED(bytes != NULL);
   TRY(driver_device(dev, &found));
   *bytes = found->facts.memory_bytes;
@@ -57,7 +57,7 @@ CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice dev) {
 }
 
 CUresult cuDeviceComputeCapability(int *major, int *minor, CUdevice dev) {
-  device *found;
+  gpu *found;
   NEED(major != NULL && minor != NULL);
   TRY(driver_device(dev, &found));
   *major = (int)found->facts.capability_major;
@@ -66,7 +66,7 @@ CUresult cuDeviceComputeCapability(int *major, int *minor, CUdevice dev) {
 }
 
 CUresult cuDeviceGetPCIBusId(char *pciBusId, int len, CUdevice dev) {
-  device *found;
+  gpu *found;
   NEED(pciBusId != NULL && len > 0);
   TRY(driver_device(dev, &found));
   int length = snprintf(pciBusId, (size_t)len, "%04X:%02X:%02X.0", found->facts.pci_domain, found->facts.pci_bus,
@@ -94,7 +94,7 @@ CUresult cuDeviceGetByPCIBusId(CUdevice *dev, const char *pciBusId) {
 }
 
 CUresult cuDeviceCanAccessPeer(int *canAccessPeer, CUdevice dev, CUdevice peerDev) {
-  device *found;
+  gpu *found;
   NEED(canAccessPeer != NULL);
   TRY(driver_device(dev, &found));
   TRY(driver_device(peerDev, &found));
@@ -103,7 +103,7 @@ CUresult cuDeviceCanAccessPeer(int *canAccessPeer, CUdevice dev, CUdevice peerDe
 }
 
 CUresult cuDeviceGetP2PAttribute(int *value, CUdevice_P2PAttribute attrib, CUdevice srcDevice, CUdevice dstDevice) {
-  device *found;
+  gpu *found;
   (void)attrib;
   NEED(value != NULL && srcDevice != dstDevice);
   TRY(driver_device(srcDevice, &found));
@@ -113,7 +113,7 @@ CUresult cuDeviceGetP2PAttribute(int *value, CUdevice_P2PAttribute attrib, CUdev
 }
 
 CUresult cuDeviceGetProperties(CUdevprop *prop, CUdevice dev) {
-  device *found;
+  gpu *found;
   NEED(prop != NULL);
   TRY(driver_device(dev, &found));
   *prop = (CUdevprop){
@@ -132,7 +132,7 @@ CUresult cuDeviceGetProperties(CUdevprop *prop, CUdevice dev) {
 }
 
 CUresult cuDeviceGetExecAffinitySupport(int *pi, CUexecAffinityType type, CUdevice dev) {
-  device *found;
+  gpu *found;
   (void)type;
   NEED(pi != NULL);
   TRY(driver_device(dev, &found));

@@ -28,7 +28,7 @@
   } while (0)
 
 /* A card as this process sees it: CUdevice is its position in driver.devices. */
-typedef struct device {
+typedef struct gpu {
   uint32_t card; /* index in the state file */
   sim_card facts;
   CUcontext primary; /* made by the first retain, then kept */
@@ -36,14 +36,14 @@ typedef struct device {
   unsigned int primary_flags;
   CUmemoryPool default_pool;
   CUmemoryPool current_pool;
-} device;
+} gpu;
 
 typedef struct driver {
   pthread_mutex_t mutex; /* guards the devices' primary contexts and pools */
   sim_session session;
   uint32_t cuda_version;
   int device_count;
-  device devices[SIM_MAX_CARDS];
+  gpu devices[SIM_MAX_CARDS];
 } driver;
 
 extern driver the_driver;
@@ -52,7 +52,7 @@ extern driver the_driver;
 CUresult driver_ready(void);
 
 /* The device, or CUDA_ERROR_INVALID_DEVICE. */
-CUresult driver_device(CUdevice ordinal, device **found);
+CUresult driver_device(CUdevice ordinal, gpu **found);
 
 /* What the state file said, in CUDA's words. */
 CUresult driver_error(sim_status status);

@@ -16,7 +16,7 @@ CUresult driver_ready(void) {
   return __atomic_load_n(&phase, __ATOMIC_ACQUIRE) == READY ? CUDA_SUCCESS : CUDA_ERROR_NOT_INITIALIZED;
 }
 
-CUresult driver_device(CUdevice ordinal, device **found) {
+CUresult driver_device(CUdevice ordinal, gpu **found) {
   TRY(driver_ready());
   if (ordinal < 0 || ordinal >= the_driver.device_count) return CUDA_ERROR_INVALID_DEVICE;
   *found = &the_driver.devices[ordinal];

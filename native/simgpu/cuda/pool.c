@@ -35,7 +35,7 @@ static CUmemoryPool make(CUdevice ordinal) {
 }
 
 static CUresult default_pool(CUdevice ordinal, bool current, CUmemoryPool *pool) {
-  device *found;
+  gpu *found;
   TRY(driver_device(ordinal, &found));
   pthread_mutex_lock(&the_driver.mutex);
   if (found->default_pool == NULL) {
@@ -71,7 +71,7 @@ CUresult cuDeviceSetMemPool(CUdevice dev, CUmemoryPool pool) {
 }
 
 CUresult cuMemPoolCreate(CUmemoryPool *pool, const CUmemPoolProps *poolProps) {
-  device *found;
+  gpu *found;
   NEED(pool != NULL && poolProps != NULL && poolProps->allocType == CU_MEM_ALLOCATION_TYPE_PINNED);
   if (poolProps->handleTypes != CU_MEM_HANDLE_TYPE_NONE) return CUDA_ERROR_NOT_SUPPORTED;
   if (poolProps->location.type != CU_MEM_LOCATION_TYPE_DEVICE) return CUDA_ERROR_NOT_SUPPORTED;
@@ -86,7 +86,7 @@ CUresult cuMemPoolDestroy(CUmemoryPool pool) {
   NEED(open_pool(pool) && !pool->is_default);
   TRY(default_pool(pool->ordinal, false, &first));
   pthread_mutex_lock(&the_driver.mutex);
-  device *owner = &the_driver.devices[pool->ordinal];
+  gpu *owner = &the_driver.devices[pool->ordinal];
   if (owner->current_pool == pool) owner->current_pool = first;
   pthread_mutex_unlock(&the_driver.mutex);
   /* Allocations outlive their pool's handle. */

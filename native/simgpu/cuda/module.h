@@ -1,0 +1,38 @@
+/* Code: modules, libraries and their functions.  CUkernel and CUfunction are one thing here. */
+#ifndef SIMGPU_CUDA_MODULE_H
+#define SIMGPU_CUDA_MODULE_H
+
+#include "context.h"
+
+struct CUfunc_st {
+  object object;
+  CUmodule module;
+  CUfunction next; /* of the module */
+  int dynamic_shared_bytes;
+  int preferred_carveout;
+  char name[256];
+};
+
+struct CUmod_st {
+  object object;
+  CUcontext context; /* NULL: a library's */
+  bool open_ended; /* its kernels could not be listed: it has whatever is asked for */
+  CUfunction functions;
+  unsigned int function_count;
+};
+
+/* Makes a module of an image, or CUDA_ERROR_INVALID_IMAGE. */
+CUresult module_new(const void *image, CUcontext context, CUmodule *made);
+
+/* Same, from a file. */
+CUresult module_new_from_file(const char *path, CUcontext context, CUmodule *made);
+
+void module_delete(CUmodule module);
+
+/* The module's function of that name. */
+CUresult module_function(CUmodule module, const char *name, CUfunction *function);
+
+/* The function behind a CUfunction or a CUkernel. */
+CUresult function_check(CUfunction function);
+
+#endif
