@@ -31,6 +31,7 @@ _QUIET_WRITES = 3
 """So many publications a minute are everyday life; more look like somebody who publishes something else."""
 _QUIET_CAP_S = 30.0
 _MINUTE_S = 60.0
+_FIRST_LOOK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +148,8 @@ class Publisher:
         self.wake()
 
     def run(self) -> None:
-        """Publish again and again until the group stops."""
+        """Publish again and again until the group stops; the first look at the hardware gets a moment's start."""
+        self._group.wait_until(lambda: self._inventory() is not None, timeout_s=_FIRST_LOOK_S)
         while not self._group.stopping:
             self._wake.clear()
             try:

@@ -1,0 +1,236 @@
+"""The publisher against an API server that drops fields, deletes slices, refuses and goes away."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from hami_dra._lib.threads import Group
+from hami_dra.api.k8s import JsonObject
+from hami_dra.api.names import DRIVER
+from hami_dra.core.errors import ApiUnavailable, NotFound
+from hami_dra.core.inventory import Inventory
+from hami_dra.core.slices import Layout
+from hami_dra.kube.nodes import node_uid
+from hami_dra.kube.reflector import Collection, Reflector
+from hami_dra.kube.slices import SLICES_PATH, NodeSlices
+from hami_dra.node.metrics import NodeMetrics
+from hami_dra.node.publisher import Publisher, PublisherOptions
+from hami_dra.testing.apiserver import FakeApiServer
+from hami_dra.testing.clock import FakeClock
+from hami_dra.testing.eventually import eventually
+from hami_dra.testing.gpus import NODE, inventory
+
+NODE_OBJECT: JsonObject = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}}
+
+
+@dataclass
+class World:
+    """A cluster with one node, and its publisher."""
+
+    gates: dict[str, bool] = field(default_factory=dict)
+    hardware: Inventory | None = field(default_factory=inventory)
+    version: str = "v1.36.0"
+    group: Group = field(default_factory=lambda: Group("publisher"))
+    clock: FakeClock = field(default_factory=FakeClock)
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+
+    def __post_init__(self) -> None:
+        self.server = FakeApiServer(gates=self.gates)
+        self.server.add(NODE_OBJECT)
+        self.slices = NodeSlices(self.server, driver=DRIVER, node=NODE)
+        self.metrics = NodeMetrics(self.registry)
+        self.publisher = self.new_publisher()
+
+    def new_publisher(self) -> Publisher:
+        """As a new process has it."""
+        return Publisher(
+            slices=self.slices,
+            node_uid=lambda: node_uid(self.server, NODE),
+            server_version=lambda: self.version,
+            inventory=lambda: self.hardware,
+            options=PublisherOptions(node=NODE, slots=8, retry_layout_s=100.0),
+            metrics=self.metrics,
+            group=self.group,
+            clock=self.clock,
+        )
+
+    @property
+    def devices(self) -> list[JsonObject]:
+        """Everything that is published."""
+        return [dict(device) for item in self.slices.list() for device in item["spec"].get("devices", [])]
+
+    @property
+    def writes(self) -> int:
+        """How many requests changed something."""
+        return sum(request.method != "GET" for request in self.server.requests)
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        """The value of a metric."""
+        return self.registry.get_sample_value(name, labels)
+
+    def run(self) -> None:
+        """Publish in the background, and follow the slices."""
+        self.group.spawn("publisher", self.publisher.run)
+        collection = Collection(SLICES_PATH, field_selector=self.slices.field_selector)
+        Reflector(self.server, collection, self.publisher).start(self.group, name="slices")
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """A 1.36 cluster."""
+    world = World()
+    yield world
+    world.group.stop()
+    world.group.join(10.0)
+
+
+@pytest.fixture
+def old_world() -> Iterator[World]:
+    """A cluster whose API server does not know consumable capacity."""
+    world = World(gates={"DRAConsumableCapacity": False}, version="v1.34.2")
+    yield world
+    world.group.stop()
+
+
+def test_a_shareable_card_is_published_and_owned_by_its_node(world: World) -> None:
+    """The slice carries the capacities and their policies, and goes with the Node."""
+    world.publisher.sync()
+    (item,) = world.slices.list()
+    (device,) = world.devices
+    assert device["allowMultipleAllocations"] is True
+    assert set(device["capacity"]) == {"memory", "cores", "slots"}
+    assert item["spec"]["pool"] == {"name": "node-1/gpu", "generation": 1, "resourceSliceCount": 1}
+    (owner,) = item["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"], owner["uid"]) == ("Node", NODE, node_uid(world.server, NODE))
+    assert world.publisher.published
+    assert world.metric("hami_dra_publisher_layout", layout="shares") == 1
+    assert world.metric("hami_dra_published_devices") == 1
+
+
+def test_nothing_is_written_twice(world: World) -> None:
+    """A second look and a second process find everything as it should be."""
+    world.publisher.sync()
+    before = world.writes
+    world.publisher.sync()
+    world.new_publisher().sync()
+    assert world.writes == before
+
+
+def test_dropped_fields_bring_whole_cards_and_one_warning(old_world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Behind a closed gate cards are published whole, and one warning says which gate to open, however often one looks."""
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            old_world.publisher.sync()
+            old_world.clock.advance(200.0)
+    (device,) = old_world.devices
+    assert "allowMultipleAllocations" not in device
+    assert device["attributes"]["mode"] == {"string": "whole"}
+    assert old_world.publisher.layout is Layout.WHOLE
+    assert old_world.publisher.dropped_gates == {"DRAConsumableCapacity"}
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert "open the feature gate DRAConsumableCapacity on kube-apiserver" in warning
+    assert old_world.metric("hami_dra_publisher_dropped_gates", gate="DRAConsumableCapacity") == 1
+    assert old_world.metric("hami_dra_publisher_layout", layout="whole") == 1
+
+
+def test_the_richer_layout_is_not_tried_at_every_look(old_world: World) -> None:
+    """What the server dropped a minute ago it drops now: nothing is written."""
+    old_world.publisher.sync()
+    before = old_world.writes
+    old_world.clock.advance(50.0)
+    old_world.publisher.sync()
+    assert old_world.writes == before
+
+
+@pytest.mark.parametrize("upgraded", [True, False])
+def test_the_richer_layout_comes_back(old_world: World, *, upgraded: bool) -> None:
+    """After an upgrade of the server at once, and after a while in any case, sharing is tried again."""
+    old_world.publisher.sync()
+    old_world.server.gates["DRAConsumableCapacity"] = True
+    if upgraded:
+        old_world.version = "v1.36.0"
+    else:
+        old_world.clock.advance(101.0)
+    old_world.publisher.sync()
+    assert old_world.publisher.layout is Layout.SHARES
+    assert old_world.devices[0]["allowMultipleAllocations"] is True
+    assert not old_world.publisher.dropped_gates
+    assert old_world.metric("hami_dra_publisher_dropped_gates", gate="DRAConsumableCapacity") is None
+
+
+def test_a_node_without_cards_publishes_an_empty_slice(world: World) -> None:
+    """An empty slice says that the driver runs; the cards follow when the driver is there."""
+    world.hardware = None
+    world.publisher.sync()
+    (item,) = world.slices.list()
+    assert item["spec"].get("devices", []) == []
+    world.hardware = inventory(2)
+    world.publisher.sync()
+    assert len(world.devices) == 2
+
+
+def test_a_restart_does_not_take_back_what_is_published(world: World) -> None:
+    """Before the first look at the hardware nobody knows that the cards are gone."""
+    world.publisher.sync()
+    world.hardware = None
+    world.new_publisher().sync()
+    assert len(world.devices) == 1
+    world.hardware = Inventory()
+    world.publisher.sync()
+    assert world.devices == []
+
+
+def test_slices_of_another_pool_are_removed(world: World) -> None:
+    """What an older release published under another pool's name goes."""
+    spec = {
+        "driver": DRIVER,
+        "nodeName": NODE,
+        "pool": {"name": NODE, "generation": 1, "resourceSliceCount": 1},
+        "devices": [],
+    }
+    world.server.add(
+        {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice", "metadata": {"name": "old"}, "spec": spec}
+    )
+    world.publisher.sync()
+    assert {item["spec"]["pool"]["name"] for item in world.slices.list()} == {"node-1/gpu"}
+
+
+def test_slices_that_kubelet_deleted_come_back(world: World) -> None:
+    """A kubelet that starts deletes all slices of its node; the publisher hears of it and writes them again."""
+    world.run()
+    eventually(lambda: world.devices)
+    (item,) = world.slices.list()
+    world.server.remove(dict(item) | {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice"})
+    eventually(lambda: world.devices)
+
+
+def test_an_outage_is_waited_out(world: World) -> None:
+    """Refusals and a server that is away are tried again until the slices are there."""
+    world.server.fail_next(2, 503, method="POST", path_contains="resourceslices")
+    world.clock = FakeClock(jumps=True)
+    world.group = Group("jumping", clock=world.clock)
+    world.publisher = world.new_publisher()
+    world.run()
+    eventually(lambda: world.publisher.published)
+    assert len(world.devices) == 1
+    assert world.metric("hami_dra_publish_failures_total", reason="KubernetesApi") == 2
+    world.group.stop()
+
+
+def test_errors_are_left_to_the_loop(world: World) -> None:
+    """A single attempt raises what the API server said."""
+    world.server.outage()
+    with pytest.raises(ApiUnavailable):
+        world.publisher.sync()
+    assert not world.publisher.published
+
+
+def test_a_node_that_is_not_registered_yet(world: World) -> None:
+    """Without a Node there is no owner, and nothing is published."""
+    world.server.remove(NODE_OBJECT | {"metadata": world.server.objects("Node")[0]["metadata"]})
+    with pytest.raises(NotFound):
+        world.publisher.sync()
+    assert world.slices.list() == []
