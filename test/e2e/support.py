@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from hacklib.cluster.namespaces import ProcessId
 from hacklib.deployment import Kubectl, KubeObject, Site
 from hacklib.deployment.helm import app_version
 from hacklib.deployment.waiting import wait_until
@@ -52,8 +53,7 @@ class Tenant:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.kubectl.run("delete", "pods", "--all", "--grace-period=1", timeout_s=90)
-        self.kubectl.run("delete", "resourceclaims", "--all", timeout_s=30)
+        self.kubectl.run("delete", "pods,resourceclaims", "--all", "--grace-period=1", timeout_s=90)
         self.kubectl.run("delete", "namespace", self.kubectl.namespace, "--wait=false")
 
     def example(self, name: str) -> None:
@@ -163,8 +163,11 @@ class NodeFiles:
     @property
     def root(self) -> Path:
         """The node's file system."""
-        pid = (self._site.cluster.spec.node(self._node).folder / "pid").read_text(encoding="utf-8")
-        return Path(f"/proc/{pid.strip()}/root")
+        spec = self._site.cluster.spec
+        first = ProcessId.load(spec.first_process_file)
+        assert first is not None
+        in_cluster = (spec.node(self._node).folder / "pid").read_text(encoding="utf-8").strip()
+        return Path(f"/proc/{first.pid}/root/proc/{in_cluster}/root")
 
     @property
     def cdi_dir(self) -> Path:
@@ -183,7 +186,7 @@ class NodeFiles:
 
     def prepared(self) -> Prepared:
         """Everything that the node keeps for claims."""
-        claims = {path.name: sum(1 for _ in path.iterdir()) for path in (self.state_dir / "claims").iterdir()}
+        claims = {path.name: sum(1 for _ in path.iterdir()) for path in (self.state_dir / "claims").glob("*")}
         specs = frozenset(path.stem.partition("_")[2] for path in self.cdi_dir.iterdir())
         ledger = sqlite3.connect(f"file:{self.state_dir / 'ledger.db'}?mode=ro", uri=True)
         try:

@@ -8,12 +8,13 @@ from typing import Any
 
 import yaml
 
-from hacklib.deployment.waiting import wait_until
+from hacklib.deployment.waiting import Never, wait_until
 from hacklib.ui import HackError
 
 __all__ = ["KubeObject", "Kubectl", "Refused"]
 
 KubeObject = dict[str, Any]
+_ENDED = ("Failed", "Succeeded")
 
 
 class Refused(HackError):
@@ -88,6 +89,8 @@ class Kubectl:
 
         def running() -> KubeObject | None:
             found = self.get("pod", pod)
+            if found["status"].get("phase") in _ENDED:
+                raise Never("the pod has ended")
             states = [status["state"] for status in found["status"].get("containerStatuses", [])]
             return found if states and all("running" in state for state in states) else None
 
@@ -98,8 +101,13 @@ class Kubectl:
         lines: list[str] = []
 
         def said() -> bool:
+            ended = self._ended(pod)
             lines[:] = self.logs(pod, *options)
-            return any(line.startswith(text) for line in lines)
+            if any(line.startswith(text) for line in lines):
+                return True
+            if ended:
+                raise Never("the pod has ended")
+            return False
 
         wait_until(
             said,
@@ -108,6 +116,9 @@ class Kubectl:
             detail=lambda: "\n".join([*lines, self.story(pod)]),
         )
         return lines
+
+    def _ended(self, pod: str) -> bool:
+        return self.get("pod", pod)["status"].get("phase") in _ENDED
 
     def events(self, *, about: Callable[[KubeObject], bool] = lambda _event: True) -> list[KubeObject]:
         """Events of the namespace, oldest first, of which `about` is true."""
