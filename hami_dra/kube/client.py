@@ -115,18 +115,21 @@ def kubeconfig(path: Path | None = None, *, context: str | None = None) -> Endpo
     """
     # Not at the top: see the module.
     from kubernetes.client.configuration import Configuration  # noqa: PLC0415
-    from kubernetes.config import ConfigException, load_kube_config  # noqa: PLC0415
+    from kubernetes.config import load_kube_config  # noqa: PLC0415
 
     config: Any = Configuration()
     try:
         load_kube_config(str(path) if path else None, context=context, client_configuration=config)
-    except (ConfigException, OSError, ValueError) as error:
+    except Exception as error:  # the library lets out whatever its parser and the file system raise
         raise KubeError(f"kubeconfig {path or '(default)'}: {error}") from error
     lock = threading.Lock()
 
     def authorization() -> str | None:
-        with lock:  # runs the exec plugin again once its credential has expired
-            header: str | None = config.get_api_key_with_prefix("BearerToken", "authorization")
+        try:
+            with lock:  # runs the exec plugin again once its credential has expired
+                header: str | None = config.get_api_key_with_prefix("BearerToken", "authorization")
+        except Exception as error:  # as above
+            raise ApiUnavailable(f"kubeconfig {path or '(default)'}: no credential: {error}") from error
         return header
 
     return Endpoint(

@@ -107,13 +107,15 @@ def test_an_object_enters_and_leaves_a_selection(api: Api) -> None:
 
 def test_a_watch_that_ends_says_how_far_it_was(api: Api) -> None:
     """Who asks for bookmarks is told, before the time is over, of the version up to which there was nothing for him."""
-    since = version_of(api)
-    foreign = api.send("POST", SLICES, a_slice("foreign", node="n2"))["metadata"]["resourceVersion"]
-    selector = "spec.nodeName=n1"
-    events = watch(api, since, count=9, seconds=api.last_words_s, allowWatchBookmarks="true", fieldSelector=selector)
-    assert {(kind, obj["kind"]) for kind, obj in events} == {("BOOKMARK", "ResourceSlice")}
-    assert int(events[-1][1]["metadata"]["resourceVersion"]) >= int(foreign)
-    assert watch(api, since, count=5, seconds=1, fieldSelector=selector) == []
+    selector = {"fieldSelector": "spec.nodeName=n1"}
+    since, seconds = version_of(api), str(api.last_words_s)
+    query = {"watch": "true", "resourceVersion": since, "timeoutSeconds": seconds, **selector}
+    with api.transport.stream(SLICES, query={**query, "allowWatchBookmarks": "true"}, timeout_s=30) as lines:
+        foreign = api.send("POST", SLICES, a_slice("foreign", node="n2"))["metadata"]["resourceVersion"]
+        events = [json.loads(line) for line in lines]
+    assert {(event["type"], event["object"]["kind"]) for event in events} == {("BOOKMARK", "ResourceSlice")}
+    assert int(events[-1]["object"]["metadata"]["resourceVersion"]) >= int(foreign)
+    assert watch(api, since, count=5, seconds=1, **selector) == []
 
 
 def test_a_version_from_long_ago_is_gone(api: Api) -> None:
