@@ -159,11 +159,11 @@ class Group:
         return self
 
     def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+        self, _type: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         """Stop and join; an error of the block goes before one of the threads."""
         self.stop()
-        if exc is None:
+        if error is None:
             self.join(self._join_s)
         else:
             self._join_all(self._join_s)

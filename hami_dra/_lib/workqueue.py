@@ -11,19 +11,20 @@ import heapq
 import itertools
 import random
 import threading
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from hami_dra._lib.backoff import Backoff
 from hami_dra._lib.clock import SYSTEM_CLOCK, Clock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable
 
     from hami_dra._lib.threads import Group
 
 __all__ = ["WorkQueue"]
 
-K = TypeVar("K", bound="Hashable")
+K = TypeVar("K", bound=Hashable)
 
 
 class WorkQueue(Generic[K]):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from unit.kube.https_server import Authority, Handler, https_server
 
-from hami_dra.core.errors import ApiUnavailable, KubeError
+from hami_dra.core.errors import KubeError
 from hami_dra.kube.client import ClusterTransport, kubeconfig
 
 
@@ -88,9 +88,6 @@ def test_an_exec_plugin_is_asked_again_when_its_token_has_expired(tmp_path: Path
         for _ in range(2):
             transport.request("GET", "/x")
         tokens = [seen.headers["Authorization"] for seen in server.seen]
-        plugin.write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
-        with pytest.raises(ApiUnavailable, match="no credential"):
-            transport.request("GET", "/x")
     assert tokens[0] != tokens[1]
     assert all(token.startswith("Bearer t") for token in tokens)
 
