@@ -41,13 +41,21 @@ int limits_parse(const hami_limits *page, guard_limits *out, guard_error *err) {
   return 0;
 }
 
+/* Word by word, each load ordered before the next, so that the sequence read last is read last. */
+static void copy_page(const hami_limits *shared, hami_limits *copy) {
+  const uint64_t *from = (const uint64_t *)(const void *)shared;
+  for (size_t i = 0; i < sizeof *copy / sizeof *from; i++) {
+    uint64_t word = __atomic_load_n(&from[i], __ATOMIC_ACQUIRE);
+    memcpy((char *)copy + i * sizeof word, &word, sizeof word);
+  }
+}
+
 int limits_read(const hami_limits *shared, guard_limits *out, guard_error *err) {
   hami_limits copy;
   for (int tries = 0; tries < READ_TRIES; tries++) {
     uint32_t before = __atomic_load_n(&shared->sequence, __ATOMIC_ACQUIRE);
     if ((before & 1u) != 0) continue;
-    memcpy(&copy, shared, sizeof copy);
-    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    copy_page(shared, &copy);
     if (__atomic_load_n(&shared->sequence, __ATOMIC_RELAXED) != before) continue;
     copy.sequence = before;
     return limits_parse(&copy, out, err);

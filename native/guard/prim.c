@@ -176,3 +176,7 @@ uint64_t prim_boottime_ns(void) {
 uint64_t prim_monotonic_ns(void) {
   return clock_ns(CLOCK_MONOTONIC);
 }
+
+uint64_t prim_coarse_ns(void) {
+  return clock_ns(CLOCK_MONOTONIC_COARSE);
+}

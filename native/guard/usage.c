@@ -21,10 +21,19 @@ void usage_forget(guard_usage *usage) {
   usage->held = 0;
 }
 
-static bool is_initialised(const hami_usage *shared) {
-  bool marked = memcmp(shared->header.magic, HAMI_USAGE_MAGIC, sizeof shared->header.magic) == 0;
-  __atomic_thread_fence(__ATOMIC_ACQUIRE);
-  return marked;
+/* The magic as one word, so that it is there whole or not at all. */
+static uint64_t *magic_of(hami_usage *shared) {
+  return (uint64_t *)(void *)shared->header.magic;
+}
+
+static uint64_t magic_word(void) {
+  uint64_t word;
+  memcpy(&word, HAMI_USAGE_MAGIC, sizeof word);
+  return word;
+}
+
+static bool is_initialised(hami_usage *shared) {
+  return __atomic_load_n(magic_of(shared), __ATOMIC_ACQUIRE) == magic_word();
 }
 
 /* The first process of the share writes the header; the byte behind the slots' bytes says who that is. */
@@ -39,8 +48,7 @@ static int initialise(hami_usage *shared, int fd) {
     if (!is_initialised(shared)) {
       memset(shared, 0, sizeof *shared);
       shared->header.abi_version = HAMI_ABI_VERSION;
-      __atomic_thread_fence(__ATOMIC_RELEASE);
-      memcpy(shared->header.magic, HAMI_USAGE_MAGIC, sizeof shared->header.magic);
+      __atomic_store_n(magic_of(shared), magic_word(), __ATOMIC_RELEASE);
     }
     (void)prim_byte_drop(fd, usage_byte(HAMI_USAGE_SLOTS));
   }
@@ -96,6 +104,15 @@ static int reattach(guard_usage *usage, guard_error *err) {
   return 0;
 }
 
+/* A closed descriptor has to be noticed before the others take us for dead and our memory for free.  Looking costs a system call:
+ * not more often than the coarse clock ticks. */
+static void check_descriptor(guard_usage *usage) {
+  uint64_t now = prim_coarse_ns();
+  if (usage->slot == USAGE_NO_SLOT || now == usage->checked_ns) return;
+  usage->checked_ns = now;
+  if (!usage_fd_is_ours(usage)) usage->slot = USAGE_NO_SLOT;
+}
+
 /* Makes slot and counter say what this process holds.  With the shared lock. */
 static void settle(guard_usage *usage) {
   hami_usage_header *header = &usage->shared->header;
@@ -131,6 +148,7 @@ static bool fits(uint64_t used, uint64_t bytes, uint64_t limit) {
 
 int usage_reserve(guard_usage *usage, uint64_t bytes, uint64_t limit, guard_error *err) {
   GUARD_HOLD(&usage->lock);
+  check_descriptor(usage);
   int result = enter(usage, err);
   if (result < 0) return result;
   hami_usage_header *header = &usage->shared->header;

@@ -26,6 +26,7 @@ typedef struct guard_usage {
   uint64_t inode;
   uint64_t held;       /* bytes charged to this process */
   uint64_t started_ns; /* as written to our slot */
+  uint64_t checked_ns; /* when fd was last seen to be ours */
   int fd;
   int slot;
   char path[USAGE_PATH_SIZE];

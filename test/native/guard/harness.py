@@ -1,0 +1,237 @@
+"""What the guard's tests share: simulated nodes, share directories, containers, and clients that do what they are told.
+
+A container is a process in a private mount namespace with the shares below /run/hami, as the node plugin mounts them.  Several
+containers of one share are several namespaces over the same files, which is what containers that share a claim are.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from hami_dra._gen import abi
+from hami_dra.api.opaque import Priority, Qos
+from hami_dra.core.ids import GpuUuid, ShareKey
+from hami_dra.core.limits import Limits, encode
+
+__all__ = ["Card", "Client", "Container", "Node", "Programs", "Share", "make_share", "wait_until"]
+
+HERE = Path(__file__).parent
+OUT_OF_MEMORY = 2
+DEADLINE_S = 20.0
+
+
+def wait_until(condition: Callable[[], bool], *, what: str) -> None:
+    """Return once `condition` holds; fail when it does not within the deadline."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {DEADLINE_S} s: {what}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Programs:
+    """The built libraries and the clients compiled for these tests."""
+
+    guard: Path
+    simgpu: Path
+    client: Path
+    linked: Path
+    hammer: Path
+    bench: Path
+    stub: Path
+    """Directory of the stub driver."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """The directory of one share, as the node plugin makes it."""
+
+    directory: Path
+
+    @property
+    def usage(self) -> bytes:
+        """The usage file's content."""
+        return (self.directory / "usage").read_bytes()
+
+    @property
+    def used_bytes(self) -> int:
+        """The shared counter."""
+        return self._header(abi.USAGE_USED_BYTES_OFFSET)
+
+    @property
+    def peak_bytes(self) -> int:
+        """The highest value that the shared counter had."""
+        return self._header(abi.USAGE_PEAK_BYTES_OFFSET)
+
+    @property
+    def refused_total(self) -> int:
+        """How many allocations were refused."""
+        return self._header(abi.USAGE_REFUSED_TOTAL_OFFSET)
+
+    def _header(self, offset: int) -> int:
+        return int.from_bytes(self.usage[offset : offset + 8], "little")
+
+    def set_limit(self, *, uuid: str, memory_bytes: int, generation: int) -> None:
+        """Change the limits in place, under the seqlock, as the node plugin does."""
+        page = bytearray(_page(self.directory.name, uuid=uuid, memory_bytes=memory_bytes, generation=generation))
+        with (self.directory / "limits").open("r+b", buffering=0) as file:
+            sequence = int.from_bytes(os.pread(file.fileno(), 4, abi.LIMITS_SEQUENCE_OFFSET), "little")
+            os.pwrite(file.fileno(), (sequence + 1).to_bytes(4, "little"), abi.LIMITS_SEQUENCE_OFFSET)
+            page[abi.LIMITS_SEQUENCE_OFFSET : abi.LIMITS_SEQUENCE_OFFSET + 4] = (sequence + 1).to_bytes(4, "little")
+            os.pwrite(file.fileno(), page, 0)
+            os.pwrite(file.fileno(), (sequence + 2).to_bytes(4, "little"), abi.LIMITS_SEQUENCE_OFFSET)
+
+
+def _page(name: str, *, uuid: str, memory_bytes: int, generation: int = 1) -> bytes:
+    return encode(
+        Limits(
+            share=ShareKey(name),
+            device_uuid=GpuUuid(uuid),
+            memory_limit_bytes=memory_bytes,
+            device_memory_bytes=80 << 30,
+            cores_percent=0,
+            qos=Qos.FIXED_SHARE,
+            priority=Priority.NORMAL,
+            generation=generation,
+        )
+    )
+
+
+def make_share(root: Path, name: str, *, uuid: str, memory_bytes: int) -> Share:
+    """A share of the device `uuid`, with both its files."""
+    directory = root / name
+    directory.mkdir(parents=True)
+    (directory / "limits").write_bytes(_page(name, uuid=uuid, memory_bytes=memory_bytes))
+    usage = directory / "usage"
+    usage.touch()
+    os.truncate(usage, abi.USAGE_SIZE)
+    usage.chmod(0o666)
+    return Share(directory=directory)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """One simulated GPU, as the independent observer sees it."""
+
+    uuid: str
+    used_bytes: int
+    peak_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A driver root of the simulated GPU."""
+
+    root: Path
+    simctl: Path
+
+    def cards(self) -> list[Card]:
+        """What `simctl list` says now."""
+        listing = subprocess.run(
+            [self.simctl, "list", "--root", self.root, "--json"], capture_output=True, text=True, check=True
+        )
+        return [
+            Card(uuid=card["uuid"], used_bytes=card["used_bytes"], peak_bytes=card["peak_bytes"])
+            for card in json.loads(listing.stdout)["cards"]
+        ]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process needs to find this node's driver."""
+        return {"SIMGPU_ROOT": str(self.root), "LD_LIBRARY_PATH": str(self.root / "usr" / "lib64")}
+
+
+class Client:
+    """A running client.c (or any program that speaks its protocol)."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self.process = process
+
+    def ask(self, command: str) -> list[str]:
+        """Send one command, return the words of its answer."""
+        self.tell(command)
+        assert self.process.stdout is not None
+        answer = self.process.stdout.readline()
+        assert answer, f"the client ended with {self.process.wait()} at {command!r}"
+        return answer.split()
+
+    def tell(self, command: str) -> None:
+        """Send a command that has no answer."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{command}\n")
+        self.process.stdin.flush()
+
+    def start(self, device: int = 0) -> Self:
+        """Load the driver and make a context on the device."""
+        assert self.ask("open") == ["1"]
+        assert self.ask(f"init {device}") == ["0"]
+        return self
+
+    def allocate(self, bytes_: int, *, kind: str = "sync") -> int:
+        """The CUresult of one allocation."""
+        return int(self.ask(f"alloc {kind} {bytes_}")[0])
+
+    def view(self) -> tuple[int, int, int]:
+        """Free and total by cuMemGetInfo, total by cuDeviceTotalMem."""
+        result, free, total, of_device = map(int, self.ask("view"))
+        assert result == 0
+        return free, total, of_device
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def quit(self) -> None:
+        """Let it end by itself."""
+        self.tell("quit")
+        assert self.process.wait(timeout=DEADLINE_S) == 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """Where programs run: with these shares, this driver and the guard preloaded."""
+
+    programs: Programs
+    driver: Mapping[str, str]
+    """Environment that leads to the driver's libraries."""
+    shares: Sequence[Path] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    guarded: bool = True
+    writable_limits: bool = False
+
+    def command(self, *words: str | Path) -> list[str]:
+        """The command line that runs `words` inside."""
+        preload = [f"LD_PRELOAD={self.programs.guard}"] if self.guarded else []
+        settings = [f"{name}={value}" for name, value in {**self.driver, **self.environment}.items()]
+        return [
+            *("unshare", "--mount", "--propagation", "private", "sh", str(HERE / "enter.sh")),
+            *(["--writable"] if self.writable_limits else []),
+            *map(str, self.shares),
+            *("--", "env", *settings, *preload, *map(str, words)),
+        ]
+
+    @contextmanager
+    def client(self, route: str = "dlsym") -> Iterator[Client]:
+        """A client that speaks until the block ends; then it is killed."""
+        program = self.programs.linked if route == "linked" else self.programs.client
+        process = subprocess.Popen(
+            self.command(program, route), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        )
+        with process:
+            try:
+                yield Client(process)
+            finally:
+                process.kill()
+
+    def run(self, *words: str | Path) -> str:
+        """Run a program to its end and return what it printed."""
+        done = subprocess.run(self.command(*words), capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
