@@ -161,7 +161,7 @@ uint64_t sim_context_overhead(const sim_session *session, uint32_t card) {
   return __atomic_load_n(&session->store.map->cards[card].context_overhead_bytes, __ATOMIC_RELAXED);
 }
 
-/* ---- reading -------------------------------------------------------------------------------------------------------- */
+/* ---- reading ----------------------------------------------------------------------------------------------------- */
 
 static bool read_at(int fd, void *into, size_t size, size_t offset) {
   for (size_t done = 0; done < size;) {
@@ -176,7 +176,8 @@ static bool read_at(int fd, void *into, size_t size, size_t offset) {
 static void add_slot(const sim_store *store, uint32_t index, const sim_slot *slot, uint32_t card, sim_usage *usage) {
   const sim_slot_card *use = &slot->cards[card];
   pid_t pid = 0;
-  if (slot->state == 0 || (use->used_bytes == 0 && use->contexts == 0) || !sim_slot_owner(store->fd, index, &pid)) return;
+  if (slot->state == 0 || (use->used_bytes == 0 && use->contexts == 0) || !sim_slot_owner(store->fd, index, &pid))
+    return;
   usage->used_bytes = add_saturating(usage->used_bytes, use->used_bytes);
   if (usage->processes != NULL) {
     sim_process *process = &usage->processes[usage->process_count];
@@ -213,8 +214,9 @@ sim_status sim_usage_read(const sim_store *store, uint32_t card, sim_usage *usag
   usage->process_count = 0;
   sim_status status = read_slots(store, &head, &slots, &count);
   for (uint32_t i = 0; status == SIM_OK && i < count; i++) add_slot(store, i, &slots[i], card, usage);
-  if (status == SIM_OK && !read_at(store->fd, &usage->peak_bytes, sizeof usage->peak_bytes,
-                                   offsetof(sim_state, cards) + card * sizeof(sim_card) + offsetof(sim_card, peak_bytes)))
+  if (status == SIM_OK &&
+      !read_at(store->fd, &usage->peak_bytes, sizeof usage->peak_bytes,
+               offsetof(sim_state, cards) + card * sizeof(sim_card) + offsetof(sim_card, peak_bytes)))
     status = SIM_INVALID;
   free(slots);
   return status;

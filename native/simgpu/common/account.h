@@ -1,7 +1,7 @@
 /* Accounting: what this process holds on each card, and what everybody holds.
  *
- * The process's own figures are the authority; its slot publishes them.  Each change of a slot is one 64-bit store under the
- * lock, so that death at any point leaves the state file right.
+ * The process's own figures are the authority; its slot publishes them.  Each change of a slot is one 64-bit store
+ * under the lock, so that death at any point leaves the state file right.
  */
 #ifndef SIMGPU_ACCOUNT_H
 #define SIMGPU_ACCOUNT_H

@@ -1,9 +1,9 @@
 /* The lock of the state file, and who owns a slot.
  *
- * The lock word is 0 when free; else the owner's slot + 1 (11 bits), the owner's ticket (20 bits) and, in bit 31, whether others
- * sleep on it.  An owner that died is noticed by its slot's record lock being gone, and the lock is taken from it: no change
- * under the lock leaves anything half done that the next owner would have to repair (see account.c).  The ticket tells a dead
- * owner from the living process that has since taken its slot.
+ * The lock word is 0 when free; else the owner's slot + 1 (11 bits), the owner's ticket (20 bits) and, in bit 31,
+ * whether others sleep on it.  An owner that died is noticed by its slot's record lock being gone, and the lock is
+ * taken from it: no change under the lock leaves anything half done that the next owner would have to repair (see
+ * account.c).  The ticket tells a dead owner from the living process that has since taken its slot.
  */
 #ifndef SIMGPU_LOCK_H
 #define SIMGPU_LOCK_H
@@ -28,7 +28,8 @@ void sim_unlock(const sim_store *store);
 /* Takes the record lock of a slot; false if another process has it. */
 bool sim_slot_claim(int fd, uint32_t slot);
 
-/* Whether a living process, this one included, owns the slot; its pid as the caller's pid namespace has it in `pid` (0 when it has none). */
+/* Whether a living process, this one included, owns the slot; its pid as the caller's pid namespace has it in
+ * `pid` (0 when it has none). */
 bool sim_slot_owner(int fd, uint32_t slot, pid_t *pid);
 
 #endif

@@ -4,7 +4,8 @@
 
 #include "state.h"
 
-/* Fills in what follows from the model, one of sim_model_names in any case of letters.  Returns 0, or -1 if there is none such. */
+/* Fills in what follows from the model, one of sim_model_names in any case of letters.  Returns 0, or -1 if there
+ * is none such. */
 int sim_model_fill(const char *model, sim_card *card);
 
 /* The models' names, separated by blanks. */

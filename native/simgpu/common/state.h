@@ -1,17 +1,19 @@
 /* The state file of a simulated node, <root>/dev/nvidiactl.
  *
- * Every process that uses the simulated libcuda maps it; libnvidia-ml and `simctl list` only read it.  It is the one place
- * where cards and their memory are known, so that what CUDA, NVML and simctl say about a card cannot differ.
+ * Every process that uses the simulated libcuda maps it; libnvidia-ml and `simctl list` only read it.  It is the
+ * one place where cards and their memory are known, so that what CUDA, NVML and simctl say about a card cannot
+ * differ.
  *
  * Cards      written by `simctl create`, changed only by `simctl set`.  A process copies them when it starts.
- * Slots      one for each process that called cuInit.  A process owns the slot whose byte of SIM_SLOT_LOCKS it holds by a POSIX
- *            record lock: the kernel drops that lock with the process, whatever its pid namespace and however it died, and
- *            with it everything that the slot says stops to count.  There are no totals to repair: a card's used memory is
- *            the sum over the slots of living processes.
- * lock       serialises changes of slots; see lock.h.  `sequence` is odd while a change is under way, for readers without lock.
+ * Slots      one for each process that called cuInit.  A process owns the slot whose byte of SIM_SLOT_LOCKS it
+ *            holds by a POSIX record lock: the kernel drops that lock with the process, whatever its pid namespace
+ *            and however it died, and with it everything that the slot says stops to count.  There are no totals
+ *            to repair: a card's used memory is the sum over the slots of living processes.
+ * lock       serialises changes of slots; see lock.h.  `sequence` is odd while a change is under way, for readers
+ *            without lock.
  *
- * The file is writable by every process of the node, so nothing in it is trusted: counts and indices are checked at each
- * use, strings end where their array ends.
+ * The file is writable by every process of the node, so nothing in it is trusted: counts and indices are checked
+ * at each use, strings end where their array ends.
  */
 #ifndef SIMGPU_STATE_H
 #define SIMGPU_STATE_H
@@ -41,7 +43,7 @@ typedef struct sim_card {
   uint32_t pci_device;
   uint32_t pci_device_id; /* device << 16 | vendor, as NVML has it */
   uint32_t pci_subsystem_id;
-  int32_t numa_node; /* -1: the platform does not say */
+  int32_t numa_node;     /* -1: the platform does not say */
   uint32_t architecture; /* NVML_DEVICE_ARCH_* */
   uint32_t capability_major;
   uint32_t capability_minor;
@@ -86,10 +88,10 @@ typedef struct sim_header {
   char magic[8];
   uint32_t version;
   uint32_t card_count;
-  uint32_t lock;      /* see lock.h */
-  uint32_t sequence;  /* odd while slots change */
-  uint32_t ticket;    /* of the last process that took a slot */
-  uint32_t slot_high; /* slots from here on have never been used, or have been given back */
+  uint32_t lock;         /* see lock.h */
+  uint32_t sequence;     /* odd while slots change */
+  uint32_t ticket;       /* of the last process that took a slot */
+  uint32_t slot_high;    /* slots from here on have never been used, or have been given back */
   uint32_t cuda_version; /* 12080: what cuDriverGetVersion says */
   char driver_version[36];
   unsigned char unused[4024];

@@ -53,7 +53,7 @@ static void end_strings(sim_card *card) {
 }
 
 static bool card_plausible(const sim_card *card) {
-  const uint32_t small[] = {card->minor_number, card->sm_count, card->cores_per_sm, card->threads_per_sm,
+  const uint32_t small[] = {card->minor_number, card->sm_count,         card->cores_per_sm,    card->threads_per_sm,
                             card->sm_clock_mhz, card->memory_clock_mhz, card->memory_bus_bits, card->pcie_generation};
   for (size_t i = 0; i < sizeof small / sizeof *small; i++)
     if (small[i] > MOST_SMALL_NUMBER) return false;

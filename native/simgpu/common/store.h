@@ -1,7 +1,7 @@
 /* Access to the state file: where it is, whether it is one, what the node's cards are.
  *
- * A store is never closed: closing any descriptor of a file drops all record locks that the process holds on it, also those
- * of the other library.
+ * A store is never closed: closing any descriptor of a file drops all record locks that the process holds on it,
+ * also those of the other library.
  */
 #ifndef SIMGPU_STORE_H
 #define SIMGPU_STORE_H

@@ -22,7 +22,8 @@ CUresult cuMemAlloc_v2(CUdeviceptr *dptr, size_t bytesize) {
   return allocate_device(dptr, bytesize, MEMORY_DEVICE);
 }
 
-CUresult cuMemAllocPitch_v2(CUdeviceptr *dptr, size_t *pPitch, size_t WidthInBytes, size_t Height, unsigned int ElementSizeBytes) {
+CUresult cuMemAllocPitch_v2(CUdeviceptr *dptr, size_t *pPitch, size_t WidthInBytes, size_t Height,
+                            unsigned int ElementSizeBytes) {
   size_t size;
   NEED(dptr != NULL && pPitch != NULL);
   TRY(driver_ready());
@@ -57,7 +58,7 @@ CUresult cuMemGetInfo_v2(size_t *free, size_t *total) {
   return CUDA_SUCCESS;
 }
 
-/* ---- host memory ----------------------------------------------------------------------------------------------------- */
+/* ---- host memory ------------------------------------------------------------------------------------------------- */
 
 static CUresult allocate_host(void **pp, size_t size, unsigned int flags) {
   uintptr_t address = 0;
@@ -85,7 +86,8 @@ CUresult cuMemHostRegister_v2(void *p, size_t bytesize, unsigned int Flags) {
   CUcontext current;
   NEED(p != NULL && bytesize > 0 && bytesize <= SIZE_MAX / 2);
   TRY(context_current(&current));
-  memory wanted = {.base = (uintptr_t)p, .size = bytesize, .kind = MEMORY_REGISTERED, .ordinal = current->ordinal, .flags = Flags};
+  memory wanted = {
+      .base = (uintptr_t)p, .size = bytesize, .kind = MEMORY_REGISTERED, .ordinal = current->ordinal, .flags = Flags};
   CUresult result = memory_record(&wanted);
   return result == CUDA_ERROR_ALREADY_MAPPED ? CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED : result;
 }
@@ -123,7 +125,7 @@ CUresult cuMemGetAddressRange_v2(CUdeviceptr *pbase, size_t *psize, CUdeviceptr 
   return CUDA_SUCCESS;
 }
 
-/* ---- managed memory: hints --------------------------------------------------------------------------------------------- */
+/* ---- managed memory: hints --------------------------------------------------------------------------------------- */
 
 static CUresult managed_range(CUdeviceptr address, size_t count) {
   memory range;
@@ -144,7 +146,8 @@ CUresult cuMemAdvise(CUdeviceptr devPtr, size_t count, CUmem_advise advice, CUde
   return managed_range(devPtr, count);
 }
 
-CUresult cuMemPrefetchAsync_v2(CUdeviceptr devPtr, size_t count, CUmemLocation location, unsigned int flags, CUstream hStream) {
+CUresult cuMemPrefetchAsync_v2(CUdeviceptr devPtr, size_t count, CUmemLocation location, unsigned int flags,
+                               CUstream hStream) {
   (void)location;
   (void)hStream;
   NEED(flags == 0);

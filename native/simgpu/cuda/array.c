@@ -13,18 +13,14 @@ struct CUmipmappedArray_st {
 static size_t element_bytes(CUarray_format format) {
   switch (format) {
     case CU_AD_FORMAT_UNSIGNED_INT8:
-    case CU_AD_FORMAT_SIGNED_INT8:
-      return 1;
+    case CU_AD_FORMAT_SIGNED_INT8: return 1;
     case CU_AD_FORMAT_UNSIGNED_INT16:
     case CU_AD_FORMAT_SIGNED_INT16:
-    case CU_AD_FORMAT_HALF:
-      return 2;
+    case CU_AD_FORMAT_HALF: return 2;
     case CU_AD_FORMAT_UNSIGNED_INT32:
     case CU_AD_FORMAT_SIGNED_INT32:
-    case CU_AD_FORMAT_FLOAT:
-      return 4;
-    default:
-      return 0;
+    case CU_AD_FORMAT_FLOAT: return 4;
+    default: return 0;
   }
 }
 
@@ -114,7 +110,7 @@ CUresult cuArrayGetDescriptor_v2(CUDA_ARRAY_DESCRIPTOR *pArrayDescriptor, CUarra
   return CUDA_SUCCESS;
 }
 
-/* ---- mipmaps: one array for each level ------------------------------------------------------------------------------- */
+/* ---- mipmaps: one array for each level --------------------------------------------------------------------------- */
 
 static size_t halved(size_t value, unsigned int times) {
   if (value == 0) return 0;

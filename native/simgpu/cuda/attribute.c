@@ -57,54 +57,25 @@ static const constant CONSTANTS[] = {
 
 static bool of_card(const sim_card *card, CUdevice_attribute attribute, int *value) {
   switch (attribute) {
-    case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT:
-      *value = (int)card->sm_count;
-      return true;
-    case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR:
-      *value = (int)card->threads_per_sm;
-      return true;
-    case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR:
-      *value = (int)card->shared_bytes_per_sm;
-      return true;
+    case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT: *value = (int)card->sm_count; return true;
+    case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR: *value = (int)card->threads_per_sm; return true;
+    case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR: *value = (int)card->shared_bytes_per_sm; return true;
     case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN:
       *value = (int)(card->shared_bytes_per_sm - (card->capability_major >= 8 ? RESERVED_SHARED_BYTES : 0));
       return true;
-    case CU_DEVICE_ATTRIBUTE_CLOCK_RATE:
-      *value = (int)card->sm_clock_mhz * 1000;
-      return true;
-    case CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE:
-      *value = (int)card->memory_clock_mhz * 1000;
-      return true;
-    case CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH:
-      *value = (int)card->memory_bus_bits;
-      return true;
-    case CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE:
-      *value = (int)card->l2_bytes;
-      return true;
-    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR:
-      *value = (int)card->capability_major;
-      return true;
-    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR:
-      *value = (int)card->capability_minor;
-      return true;
-    case CU_DEVICE_ATTRIBUTE_PCI_BUS_ID:
-      *value = (int)card->pci_bus;
-      return true;
-    case CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID:
-      *value = (int)card->pci_device;
-      return true;
-    case CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID:
-      *value = (int)card->pci_domain;
-      return true;
+    case CU_DEVICE_ATTRIBUTE_CLOCK_RATE: *value = (int)card->sm_clock_mhz * 1000; return true;
+    case CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE: *value = (int)card->memory_clock_mhz * 1000; return true;
+    case CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH: *value = (int)card->memory_bus_bits; return true;
+    case CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE: *value = (int)card->l2_bytes; return true;
+    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR: *value = (int)card->capability_major; return true;
+    case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR: *value = (int)card->capability_minor; return true;
+    case CU_DEVICE_ATTRIBUTE_PCI_BUS_ID: *value = (int)card->pci_bus; return true;
+    case CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID: *value = (int)card->pci_device; return true;
+    case CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID: *value = (int)card->pci_domain; return true;
     case CU_DEVICE_ATTRIBUTE_NUMA_ID:
-    case CU_DEVICE_ATTRIBUTE_HOST_NUMA_ID:
-      *value = card->numa_node;
-      return true;
-    case CU_DEVICE_ATTRIBUTE_CLUSTER_LAUNCH:
-      *value = card->capability_major >= 9;
-      return true;
-    default:
-      return false;
+    case CU_DEVICE_ATTRIBUTE_HOST_NUMA_ID: *value = card->numa_node; return true;
+    case CU_DEVICE_ATTRIBUTE_CLUSTER_LAUNCH: *value = card->capability_major >= 9; return true;
+    default: return false;
   }
 }
 

@@ -3,8 +3,9 @@
 #include "memory.h"
 
 #define MOST_CONTEXTS 256
-#define SCHEDULING_FLAGS (CU_CTX_SCHED_MASK | CU_CTX_MAP_HOST | CU_CTX_LMEM_RESIZE_TO_MAX | CU_CTX_COREDUMP_ENABLE | \
-                          CU_CTX_USER_COREDUMP_ENABLE | CU_CTX_SYNC_MEMOPS)
+#define SCHEDULING_FLAGS                                                                      \
+  (CU_CTX_SCHED_MASK | CU_CTX_MAP_HOST | CU_CTX_LMEM_RESIZE_TO_MAX | CU_CTX_COREDUMP_ENABLE | \
+   CU_CTX_USER_COREDUMP_ENABLE | CU_CTX_SYNC_MEMOPS)
 #define DEFAULT_STACK_BYTES 1024
 #define DEFAULT_HEAP_BYTES (8u << 20)
 
@@ -46,8 +47,7 @@ static CUresult activate(CUcontext context) {
 static void deactivate(CUcontext context) {
   if (!context->active) return;
   memory_release_context(context);
-  if (context->overhead_bytes > 0)
-    sim_discharge(&the_driver.session, context_card(context), context->overhead_bytes);
+  if (context->overhead_bytes > 0) sim_discharge(&the_driver.session, context_card(context), context->overhead_bytes);
   context->overhead_bytes = 0;
   context->active = false;
   sim_count_context(&the_driver.session, context_card(context), -1);
@@ -74,7 +74,7 @@ static CUresult push(CUcontext context) {
   return CUDA_SUCCESS;
 }
 
-/* ---- primary contexts ------------------------------------------------------------------------------------------------ */
+/* ---- primary contexts -------------------------------------------------------------------------------------------- */
 
 CUresult cuDevicePrimaryCtxRetain(CUcontext *pctx, CUdevice dev) {
   gpu *found;
@@ -133,7 +133,7 @@ CUresult cuDevicePrimaryCtxGetState(CUdevice dev, unsigned int *flags, int *acti
   return CUDA_SUCCESS;
 }
 
-/* ---- own contexts ---------------------------------------------------------------------------------------------------- */
+/* ---- own contexts ------------------------------------------------------------------------------------------------ */
 
 CUresult cuCtxCreate_v2(CUcontext *pctx, unsigned int flags, CUdevice dev) {
   gpu *found;
@@ -143,13 +143,15 @@ CUresult cuCtxCreate_v2(CUcontext *pctx, unsigned int flags, CUdevice dev) {
   return push(*pctx);
 }
 
-CUresult cuCtxCreate_v3(CUcontext *pctx, CUexecAffinityParam *paramsArray, int numParams, unsigned int flags, CUdevice dev) {
+CUresult cuCtxCreate_v3(CUcontext *pctx, CUexecAffinityParam *paramsArray, int numParams, unsigned int flags,
+                        CUdevice dev) {
   if (paramsArray != NULL || numParams != 0) return CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY;
   return cuCtxCreate_v2(pctx, flags, dev);
 }
 
 CUresult cuCtxCreate_v4(CUcontext *pctx, CUctxCreateParams *ctxCreateParams, unsigned int flags, CUdevice dev) {
-  if (ctxCreateParams != NULL && ctxCreateParams->numExecAffinityParams != 0) return CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY;
+  if (ctxCreateParams != NULL && ctxCreateParams->numExecAffinityParams != 0)
+    return CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY;
   return cuCtxCreate_v2(pctx, flags, dev);
 }
 
@@ -174,15 +176,15 @@ CUresult cuCtxDetach(CUcontext ctx) {
   return ctx == current ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
 }
 
-/* ---- the stack ------------------------------------------------------------------------------------------------------- */
+/* ---- the stack --------------------------------------------------------------------------------------------------- */
 
 /* A primary context that was reset comes back to life by being used. */
 static CUresult usable(CUcontext context) {
   if (!object_is(context, OBJECT_CONTEXT)) return CUDA_ERROR_INVALID_CONTEXT;
   if (context->active || !context->primary) return CUDA_SUCCESS;
   pthread_mutex_lock(&the_driver.mutex);
-  CUresult result = the_driver.devices[context->ordinal].primary_references > 0 ? activate(context)
-                                                                                : CUDA_ERROR_CONTEXT_IS_DESTROYED;
+  CUresult result =
+      the_driver.devices[context->ordinal].primary_references > 0 ? activate(context) : CUDA_ERROR_CONTEXT_IS_DESTROYED;
   pthread_mutex_unlock(&the_driver.mutex);
   return result;
 }
@@ -235,7 +237,7 @@ CUresult cuCtxGetDevice_v2(CUdevice *device, CUcontext ctx) {
   return CUDA_SUCCESS;
 }
 
-/* ---- properties ------------------------------------------------------------------------------------------------------ */
+/* ---- properties -------------------------------------------------------------------------------------------------- */
 
 CUresult cuCtxGetFlags(unsigned int *flags) {
   CUcontext current;

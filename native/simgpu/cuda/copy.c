@@ -1,4 +1,5 @@
-/* Copies of and writes to linear memory.  Work is done when it is submitted: the asynchronous forms are the synchronous ones. */
+/* Copies of and writes to linear memory.  Work is done when it is submitted: the asynchronous forms are the
+ * synchronous ones. */
 #include <string.h>
 
 #include "memory.h"
@@ -50,7 +51,9 @@ CUresult cuMemcpyPeerAsync(CUdeviceptr dstDevice, CUcontext dstContext, CUdevice
   return cuMemcpyDtoDAsync_v2(dstDevice, srcDevice, ByteCount, hStream);
 }
 
-CUresult cuMemcpy(CUdeviceptr dst, CUdeviceptr src, size_t ByteCount) { return cuMemcpyAsync(dst, src, ByteCount, NULL); }
+CUresult cuMemcpy(CUdeviceptr dst, CUdeviceptr src, size_t ByteCount) {
+  return cuMemcpyAsync(dst, src, ByteCount, NULL);
+}
 
 CUresult cuMemcpyHtoD_v2(CUdeviceptr dstDevice, const void *srcHost, size_t ByteCount) {
   return cuMemcpyHtoDAsync_v2(dstDevice, srcHost, ByteCount, NULL);
@@ -64,14 +67,16 @@ CUresult cuMemcpyDtoD_v2(CUdeviceptr dstDevice, CUdeviceptr srcDevice, size_t By
   return cuMemcpyDtoDAsync_v2(dstDevice, srcDevice, ByteCount, NULL);
 }
 
-CUresult cuMemcpyPeer(CUdeviceptr dstDevice, CUcontext dstContext, CUdeviceptr srcDevice, CUcontext srcContext, size_t ByteCount) {
+CUresult cuMemcpyPeer(CUdeviceptr dstDevice, CUcontext dstContext, CUdeviceptr srcDevice, CUcontext srcContext,
+                      size_t ByteCount) {
   return cuMemcpyPeerAsync(dstDevice, dstContext, srcDevice, srcContext, ByteCount, NULL);
 }
 
-/* ---- writes ---------------------------------------------------------------------------------------------------------- */
+/* ---- writes ------------------------------------------------------------------------------------------------------ */
 
 /* `height` rows of `width` elements of `element` bytes, `pitch` bytes apart. */
-static CUresult set(CUdeviceptr to, size_t pitch, const void *value, size_t element, size_t width, size_t height, CUstream stream) {
+static CUresult set(CUdeviceptr to, size_t pitch, const void *value, size_t element, size_t width, size_t height,
+                    CUstream stream) {
   size_t row;
   size_t span;
   TRY(begin(stream));
@@ -102,23 +107,32 @@ CUresult cuMemsetD32Async(CUdeviceptr dstDevice, unsigned int ui, size_t N, CUst
   return set(dstDevice, 0, &ui, sizeof ui, N, 1, hStream);
 }
 
-CUresult cuMemsetD2D8Async(CUdeviceptr dstDevice, size_t dstPitch, unsigned char uc, size_t Width, size_t Height, CUstream hStream) {
+CUresult cuMemsetD2D8Async(CUdeviceptr dstDevice, size_t dstPitch, unsigned char uc, size_t Width, size_t Height,
+                           CUstream hStream) {
   return set(dstDevice, dstPitch, &uc, sizeof uc, Width, Height, hStream);
 }
 
-CUresult cuMemsetD2D16Async(CUdeviceptr dstDevice, size_t dstPitch, unsigned short us, size_t Width, size_t Height, CUstream hStream) {
+CUresult cuMemsetD2D16Async(CUdeviceptr dstDevice, size_t dstPitch, unsigned short us, size_t Width, size_t Height,
+                            CUstream hStream) {
   return set(dstDevice, dstPitch, &us, sizeof us, Width, Height, hStream);
 }
 
-CUresult cuMemsetD2D32Async(CUdeviceptr dstDevice, size_t dstPitch, unsigned int ui, size_t Width, size_t Height, CUstream hStream) {
+CUresult cuMemsetD2D32Async(CUdeviceptr dstDevice, size_t dstPitch, unsigned int ui, size_t Width, size_t Height,
+                            CUstream hStream) {
   return set(dstDevice, dstPitch, &ui, sizeof ui, Width, Height, hStream);
 }
 
-CUresult cuMemsetD8_v2(CUdeviceptr dstDevice, unsigned char uc, size_t N) { return cuMemsetD8Async(dstDevice, uc, N, NULL); }
+CUresult cuMemsetD8_v2(CUdeviceptr dstDevice, unsigned char uc, size_t N) {
+  return cuMemsetD8Async(dstDevice, uc, N, NULL);
+}
 
-CUresult cuMemsetD16_v2(CUdeviceptr dstDevice, unsigned short us, size_t N) { return cuMemsetD16Async(dstDevice, us, N, NULL); }
+CUresult cuMemsetD16_v2(CUdeviceptr dstDevice, unsigned short us, size_t N) {
+  return cuMemsetD16Async(dstDevice, us, N, NULL);
+}
 
-CUresult cuMemsetD32_v2(CUdeviceptr dstDevice, unsigned int ui, size_t N) { return cuMemsetD32Async(dstDevice, ui, N, NULL); }
+CUresult cuMemsetD32_v2(CUdeviceptr dstDevice, unsigned int ui, size_t N) {
+  return cuMemsetD32Async(dstDevice, ui, N, NULL);
+}
 
 CUresult cuMemsetD2D8_v2(CUdeviceptr dstDevice, size_t dstPitch, unsigned char uc, size_t Width, size_t Height) {
   return cuMemsetD2D8Async(dstDevice, dstPitch, uc, Width, Height, NULL);

@@ -123,7 +123,7 @@ CUresult cuMemcpy3DAsync_v2(const CUDA_MEMCPY3D *pCopy, CUstream hStream) {
 
 CUresult cuMemcpy3D_v2(const CUDA_MEMCPY3D *pCopy) { return cuMemcpy3DAsync_v2(pCopy, NULL); }
 
-/* ---- arrays as rows of bytes ------------------------------------------------------------------------------------------- */
+/* ---- arrays as rows of bytes ------------------------------------------------------------------------------------- */
 
 static side of_array(CUarray array, size_t offset) {
   return (side){.type = CU_MEMORYTYPE_ARRAY, .array = array, .x_bytes = offset};
@@ -136,7 +136,8 @@ static CUresult copy_row(side to, side from, size_t size, CUstream stream) {
   return copy_box(&to, &from, &box, stream);
 }
 
-CUresult cuMemcpyHtoAAsync_v2(CUarray dstArray, size_t dstOffset, const void *srcHost, size_t ByteCount, CUstream hStream) {
+CUresult cuMemcpyHtoAAsync_v2(CUarray dstArray, size_t dstOffset, const void *srcHost, size_t ByteCount,
+                              CUstream hStream) {
   return copy_row(of_array(dstArray, dstOffset), of_memory(CU_MEMORYTYPE_HOST, (uintptr_t)srcHost), ByteCount, hStream);
 }
 
@@ -153,11 +154,13 @@ CUresult cuMemcpyAtoH_v2(void *dstHost, CUarray srcArray, size_t srcOffset, size
 }
 
 CUresult cuMemcpyDtoA_v2(CUarray dstArray, size_t dstOffset, CUdeviceptr srcDevice, size_t ByteCount) {
-  return copy_row(of_array(dstArray, dstOffset), of_memory(CU_MEMORYTYPE_DEVICE, (uintptr_t)srcDevice), ByteCount, NULL);
+  return copy_row(of_array(dstArray, dstOffset), of_memory(CU_MEMORYTYPE_DEVICE, (uintptr_t)srcDevice), ByteCount,
+                  NULL);
 }
 
 CUresult cuMemcpyAtoD_v2(CUdeviceptr dstDevice, CUarray srcArray, size_t srcOffset, size_t ByteCount) {
-  return copy_row(of_memory(CU_MEMORYTYPE_DEVICE, (uintptr_t)dstDevice), of_array(srcArray, srcOffset), ByteCount, NULL);
+  return copy_row(of_memory(CU_MEMORYTYPE_DEVICE, (uintptr_t)dstDevice), of_array(srcArray, srcOffset), ByteCount,
+                  NULL);
 }
 
 CUresult cuMemcpyAtoA_v2(CUarray dstArray, size_t dstOffset, CUarray srcArray, size_t srcOffset, size_t ByteCount) {

@@ -1,7 +1,7 @@
 /* What every part of the simulated libcuda shares: the CUDA header, the process's state, and how functions begin.
  *
- * A function that cuda.h declares is defined at the left margin as `CUresult name(`: the generator finds it by that, and makes
- * a stub that says CUDA_ERROR_NOT_SUPPORTED of every other exported name.
+ * A function that cuda.h declares is defined at the left margin as `CUresult name(`: the generator finds it by
+ * that, and makes a stub that says CUDA_ERROR_NOT_SUPPORTED of every other exported name.
  */
 #ifndef SIMGPU_CUDA_DRIVER_H
 #define SIMGPU_CUDA_DRIVER_H
@@ -17,10 +17,10 @@
 #include "account.h"
 
 /* Leaves the function with the first error. */
-#define TRY(expression)                                \
-  do {                                                 \
-    CUresult tried_ = (expression);                    \
-    if (tried_ != CUDA_SUCCESS) return tried_;         \
+#define TRY(expression)                        \
+  do {                                         \
+    CUresult tried_ = (expression);            \
+    if (tried_ != CUDA_SUCCESS) return tried_; \
   } while (0)
 #define NEED(condition)                                \
   do {                                                 \

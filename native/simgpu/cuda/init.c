@@ -25,17 +25,12 @@ CUresult driver_device(CUdevice ordinal, gpu **found) {
 
 CUresult driver_error(sim_status status) {
   switch (status) {
-    case SIM_OK:
-      return CUDA_SUCCESS;
+    case SIM_OK: return CUDA_SUCCESS;
     case SIM_ABSENT:
-    case SIM_DENIED:
-      return CUDA_ERROR_NO_DEVICE;
-    case SIM_NO_SPACE:
-      return CUDA_ERROR_OUT_OF_MEMORY;
-    case SIM_SYSTEM:
-      return CUDA_ERROR_OPERATING_SYSTEM;
-    default:
-      return CUDA_ERROR_UNKNOWN;
+    case SIM_DENIED: return CUDA_ERROR_NO_DEVICE;
+    case SIM_NO_SPACE: return CUDA_ERROR_OUT_OF_MEMORY;
+    case SIM_SYSTEM: return CUDA_ERROR_OPERATING_SYSTEM;
+    default: return CUDA_ERROR_UNKNOWN;
   }
 }
 

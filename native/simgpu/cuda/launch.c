@@ -13,8 +13,8 @@ static CUresult check_shape(const unsigned int grid[3], const unsigned int block
   return CUDA_SUCCESS;
 }
 
-static CUresult launch(CUfunction function, const unsigned int grid[3], const unsigned int block[3], unsigned int shared,
-                       CUstream stream) {
+static CUresult launch(CUfunction function, const unsigned int grid[3], const unsigned int block[3],
+                       unsigned int shared, CUstream stream) {
   CUcontext current;
   TRY(function_check(function));
   TRY(context_current(&current));
@@ -26,8 +26,8 @@ static CUresult launch(CUfunction function, const unsigned int grid[3], const un
 }
 
 CUresult cuLaunchKernel(CUfunction f, unsigned int gridDimX, unsigned int gridDimY, unsigned int gridDimZ,
-                        unsigned int blockDimX, unsigned int blockDimY, unsigned int blockDimZ, unsigned int sharedMemBytes,
-                        CUstream hStream, void **kernelParams, void **extra) {
+                        unsigned int blockDimX, unsigned int blockDimY, unsigned int blockDimZ,
+                        unsigned int sharedMemBytes, CUstream hStream, void **kernelParams, void **extra) {
   NEED(kernelParams == NULL || extra == NULL);
   return launch(f, (unsigned int[]){gridDimX, gridDimY, gridDimZ}, (unsigned int[]){blockDimX, blockDimY, blockDimZ},
                 sharedMemBytes, hStream);
@@ -47,7 +47,7 @@ CUresult cuLaunchCooperativeKernel(CUfunction f, unsigned int gridDimX, unsigned
                         kernelParams, NULL);
 }
 
-/* ---- functions ------------------------------------------------------------------------------------------------------- */
+/* ---- functions --------------------------------------------------------------------------------------------------- */
 
 CUresult cuFuncGetName(const char **name, CUfunction hfunc) {
   NEED(name != NULL);
@@ -77,24 +77,15 @@ CUresult cuFuncGetAttribute(int *pi, CUfunction_attribute attrib, CUfunction hfu
   TRY(function_check(hfunc));
   const sim_card *card = &the_driver.devices[0].facts;
   switch (attrib) {
-    case CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK:
-      *pi = (int)MOST_THREADS;
-      break;
-    case CU_FUNC_ATTRIBUTE_NUM_REGS:
-      *pi = 32;
-      break;
+    case CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK: *pi = (int)MOST_THREADS; break;
+    case CU_FUNC_ATTRIBUTE_NUM_REGS: *pi = 32; break;
     case CU_FUNC_ATTRIBUTE_PTX_VERSION:
-    case CU_FUNC_ATTRIBUTE_BINARY_VERSION:
-      *pi = PTX_VERSION_OF_CAPABILITY(card);
-      break;
+    case CU_FUNC_ATTRIBUTE_BINARY_VERSION: *pi = PTX_VERSION_OF_CAPABILITY(card); break;
     case CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES:
       *pi = hfunc->dynamic_shared_bytes != 0 ? hfunc->dynamic_shared_bytes : 49152;
       break;
-    case CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT:
-      *pi = hfunc->preferred_carveout;
-      break;
-    default:
-      *pi = 0;
+    case CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT: *pi = hfunc->preferred_carveout; break;
+    default: *pi = 0;
   }
   return CUDA_SUCCESS;
 }
@@ -114,10 +105,8 @@ CUresult cuFuncSetAttribute(CUfunction hfunc, CUfunction_attribute attrib, int v
     case CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_HEIGHT:
     case CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_DEPTH:
     case CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED:
-    case CU_FUNC_ATTRIBUTE_CLUSTER_SCHEDULING_POLICY_PREFERENCE:
-      return CUDA_SUCCESS;
-    default:
-      return CUDA_ERROR_INVALID_VALUE;
+    case CU_FUNC_ATTRIBUTE_CLUSTER_SCHEDULING_POLICY_PREFERENCE: return CUDA_SUCCESS;
+    default: return CUDA_ERROR_INVALID_VALUE;
   }
 }
 
@@ -131,7 +120,7 @@ CUresult cuFuncSetSharedMemConfig(CUfunction hfunc, CUsharedconfig config) {
   return function_check(hfunc);
 }
 
-/* ---- occupancy: by threads alone ------------------------------------------------------------------------------------- */
+/* ---- occupancy: by threads alone --------------------------------------------------------------------------------- */
 
 CUresult cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *numBlocks, CUfunction func, int blockSize,
                                                               size_t dynamicSMemSize, unsigned int flags) {
@@ -149,13 +138,14 @@ CUresult cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *numBlocks, CU
   return CUDA_SUCCESS;
 }
 
-CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int *numBlocks, CUfunction func, int blockSize, size_t dynamicSMemSize) {
+CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int *numBlocks, CUfunction func, int blockSize,
+                                                     size_t dynamicSMemSize) {
   return cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(numBlocks, func, blockSize, dynamicSMemSize, 0);
 }
 
 CUresult cuOccupancyMaxPotentialBlockSizeWithFlags(int *minGridSize, int *blockSize, CUfunction func,
-                                                   CUoccupancyB2DSize blockSizeToDynamicSMemSize, size_t dynamicSMemSize,
-                                                   int blockSizeLimit, unsigned int flags) {
+                                                   CUoccupancyB2DSize blockSizeToDynamicSMemSize,
+                                                   size_t dynamicSMemSize, int blockSizeLimit, unsigned int flags) {
   CUcontext current;
   int blocks;
   NEED(minGridSize != NULL && blockSize != NULL && blockSizeLimit >= 0);
@@ -172,6 +162,6 @@ CUresult cuOccupancyMaxPotentialBlockSizeWithFlags(int *minGridSize, int *blockS
 CUresult cuOccupancyMaxPotentialBlockSize(int *minGridSize, int *blockSize, CUfunction func,
                                           CUoccupancyB2DSize blockSizeToDynamicSMemSize, size_t dynamicSMemSize,
                                           int blockSizeLimit) {
-  return cuOccupancyMaxPotentialBlockSizeWithFlags(minGridSize, blockSize, func, blockSizeToDynamicSMemSize, dynamicSMemSize,
-                                                   blockSizeLimit, 0);
+  return cuOccupancyMaxPotentialBlockSizeWithFlags(minGridSize, blockSize, func, blockSizeToDynamicSMemSize,
+                                                   dynamicSMemSize, blockSizeLimit, 0);
 }

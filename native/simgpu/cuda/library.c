@@ -16,7 +16,8 @@ static CUresult make(const void *code, const char *path, CUlibrary *made) {
   TRY(driver_ready());
   CUlibrary library = object_new(OBJECT_LIBRARY, sizeof *library);
   if (library == NULL) return CUDA_ERROR_OUT_OF_MEMORY;
-  CUresult result = path != NULL ? module_new_from_file(path, NULL, &library->module) : module_new(code, NULL, &library->module);
+  CUresult result =
+      path != NULL ? module_new_from_file(path, NULL, &library->module) : module_new(code, NULL, &library->module);
   if (result == CUDA_SUCCESS)
     *made = library;
   else
@@ -34,9 +35,9 @@ CUresult cuLibraryLoadData(CUlibrary *library, const void *code, CUjit_option *j
   return make(code, NULL, library);
 }
 
-CUresult cuLibraryLoadFromFile(CUlibrary *library, const char *fileName, CUjit_option *jitOptions, void **jitOptionsValues,
-                               unsigned int numJitOptions, CUlibraryOption *libraryOptions, void **libraryOptionValues,
-                               unsigned int numLibraryOptions) {
+CUresult cuLibraryLoadFromFile(CUlibrary *library, const char *fileName, CUjit_option *jitOptions,
+                               void **jitOptionsValues, unsigned int numJitOptions, CUlibraryOption *libraryOptions,
+                               void **libraryOptionValues, unsigned int numLibraryOptions) {
   NEED(fileName != NULL && (numJitOptions == 0 || (jitOptions != NULL && jitOptionsValues != NULL)));
   (void)libraryOptions;
   (void)libraryOptionValues;
@@ -92,7 +93,7 @@ CUresult cuLibraryGetManaged(CUdeviceptr *dptr, size_t *bytes, CUlibrary library
   return cuLibraryGetGlobal(dptr, bytes, library, name);
 }
 
-/* ---- kernels --------------------------------------------------------------------------------------------------------- */
+/* ---- kernels ----------------------------------------------------------------------------------------------------- */
 
 CUresult cuKernelGetFunction(CUfunction *pFunc, CUkernel kernel) {
   CUcontext current;

@@ -74,7 +74,8 @@ CUresult cuLinkAddFile_v2(CUlinkState state, CUjitInputType type, const char *pa
     size += got;
   }
   fclose(file);
-  if (result == CUDA_SUCCESS) result = cuLinkAddData_v2(state, type, data, size, path, numOptions, options, optionValues);
+  if (result == CUDA_SUCCESS)
+    result = cuLinkAddData_v2(state, type, data, size, path, numOptions, options, optionValues);
   free(data);
   return result;
 }

@@ -44,7 +44,7 @@ static void unlink_locked(memory *range) {
 
 static size_t mapping_size(size_t size) { return (size + PAGE_BYTES - 1) & ~(size_t)(PAGE_BYTES - 1); }
 
-/* ---- charges --------------------------------------------------------------------------------------------------------- */
+/* ---- charges ----------------------------------------------------------------------------------------------------- */
 
 static CUresult take_charge(memory *range) {
   uint32_t card = the_driver.devices[range->ordinal].card;
@@ -58,8 +58,7 @@ static CUresult take_charge(memory *range) {
     case MEMORY_MANAGED:
       /* What the card has no room for stays in host memory. */
       return driver_error(sim_charge_upto(&the_driver.session, card, range->size, &range->charged_bytes));
-    default:
-      return CUDA_SUCCESS;
+    default: return CUDA_SUCCESS;
   }
 }
 
@@ -80,7 +79,7 @@ static void dispose(memory *range) {
   free(range);
 }
 
-/* ---- changes --------------------------------------------------------------------------------------------------------- */
+/* ---- changes ----------------------------------------------------------------------------------------------------- */
 
 static CUresult insert(memory *range) {
   pthread_mutex_lock(&mutex);
@@ -113,7 +112,8 @@ CUresult memory_new(const memory *wanted, uintptr_t *address) {
     free(range);
     return result;
   }
-  void *pages = mmap(NULL, mapping_size(range->size), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void *pages =
+      mmap(NULL, mapping_size(range->size), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (pages == MAP_FAILED) {
     drop_charge(range);
     free(range);
@@ -170,7 +170,7 @@ void memory_release_context(CUcontext context) {
   }
 }
 
-/* ---- questions ------------------------------------------------------------------------------------------------------- */
+/* ---- questions --------------------------------------------------------------------------------------------------- */
 
 bool memory_find(uintptr_t address, memory *copy) {
   pthread_mutex_lock(&mutex);

@@ -28,14 +28,14 @@ typedef struct memory {
   unsigned int flags;
   uint64_t charged_bytes;
   CUmemoryPool pool;
-  void *physical;  /* of MEMORY_MAPPED */
+  void *physical; /* of MEMORY_MAPPED */
   bool inaccessible;
   unsigned long long id;
   struct memory *previous, *next;
 } memory;
 
-/* Charges (all of it on the card for MEMORY_DEVICE and MEMORY_ARRAY, what fits for MEMORY_MANAGED, nothing else), maps and records a
- * new range for `wanted->size` bytes.  The address goes to `address`. */
+/* Charges (all of it on the card for MEMORY_DEVICE and MEMORY_ARRAY, what fits for MEMORY_MANAGED, nothing else),
+ * maps and records a new range for `wanted->size` bytes.  The address goes to `address`. */
 CUresult memory_new(const memory *wanted, uintptr_t *address);
 
 /* Records a range that exists already; CUDA_ERROR_ALREADY_MAPPED if it overlaps another. */

@@ -1,5 +1,5 @@
-/* An image is checked for being one, and its kernels are found by name: PTX lists them as `.entry NAME`, ELF has a section
- * `.text.NAME` for each; whatever else is compressed or packed is taken at its word. */
+/* An image is checked for being one, and its kernels are found by name: PTX lists them as `.entry NAME`, ELF has a
+ * section `.text.NAME` for each; whatever else is compressed or packed is taken at its word. */
 #include "module.h"
 
 #include <elf.h>
@@ -42,7 +42,8 @@ static bool read_elf(CUmodule module, const unsigned char *image) {
   static const char PREFIX[] = ".text.";
   Elf64_Ehdr header;
   memcpy(&header, image, sizeof header);
-  if (header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_shentsize != sizeof(Elf64_Shdr) || header.e_shstrndx >= header.e_shnum)
+  if (header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_shentsize != sizeof(Elf64_Shdr) ||
+      header.e_shstrndx >= header.e_shnum)
     return header.e_shnum == 0;
   Elf64_Shdr names;
   memcpy(&names, image + header.e_shoff + header.e_shstrndx * sizeof names, sizeof names);
@@ -52,7 +53,8 @@ static bool read_elf(CUmodule module, const unsigned char *image) {
     memcpy(&section, image + header.e_shoff + i * sizeof section, sizeof section);
     if (section.sh_name >= names.sh_size) continue;
     const char *name = (const char *)image + names.sh_offset + section.sh_name;
-    if (strncmp(name, PREFIX, strlen(PREFIX)) == 0) good = add_function(module, name + strlen(PREFIX), strlen(name) - strlen(PREFIX));
+    if (strncmp(name, PREFIX, strlen(PREFIX)) == 0)
+      good = add_function(module, name + strlen(PREFIX), strlen(name) - strlen(PREFIX));
   }
   return good;
 }
@@ -124,7 +126,7 @@ CUresult function_check(CUfunction function) {
   return object_is(function, OBJECT_FUNCTION) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
 }
 
-/* ---- the driver's functions ------------------------------------------------------------------------------------------- */
+/* ---- the driver's functions -------------------------------------------------------------------------------------- */
 
 static CUresult module_check(CUmodule module) {
   TRY(driver_ready());
@@ -176,7 +178,8 @@ CUresult cuModuleEnumerateFunctions(CUfunction *functions, unsigned int numFunct
   NEED(functions != NULL && numFunctions > 0);
   TRY(module_check(mod));
   CUfunction function = mod->functions;
-  for (unsigned int i = 0; i < numFunctions && function != NULL; i++, function = function->next) functions[i] = function;
+  for (unsigned int i = 0; i < numFunctions && function != NULL; i++, function = function->next)
+    functions[i] = function;
   return CUDA_SUCCESS;
 }
 

@@ -16,7 +16,7 @@ struct CUfunc_st {
 struct CUmod_st {
   object object;
   CUcontext context; /* NULL: a library's */
-  bool open_ended; /* its kernels could not be listed: it has whatever is asked for */
+  bool open_ended;   /* its kernels could not be listed: it has whatever is asked for */
   CUfunction functions;
   unsigned int function_count;
 };

@@ -15,8 +15,7 @@ static size_t value_size(CUpointer_attribute attribute) {
     case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES:
     case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
     case CU_POINTER_ATTRIBUTE_MAPPING_SIZE:
-    case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR:
-      return sizeof(uint64_t);
+    case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR: return sizeof(uint64_t);
     case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
     case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS:
     case CU_POINTER_ATTRIBUTE_IS_MANAGED:
@@ -24,10 +23,8 @@ static size_t value_size(CUpointer_attribute attribute) {
     case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
     case CU_POINTER_ATTRIBUTE_MAPPED:
     case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE:
-    case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
-      return sizeof(uint32_t);
-    default:
-      return 0;
+    case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS: return sizeof(uint32_t);
+    default: return 0;
   }
 }
 
@@ -35,34 +32,21 @@ static uint64_t answer(const memory *range, CUpointer_attribute attribute, CUdev
   const bool on_host = (range->kind & (MEMORY_HOST | MEMORY_REGISTERED)) != 0;
   const bool host_reaches = on_host || range->kind == MEMORY_MANAGED;
   switch (attribute) {
-    case CU_POINTER_ATTRIBUTE_CONTEXT:
-      return (uintptr_t)range->context;
-    case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
-      return address;
-    case CU_POINTER_ATTRIBUTE_HOST_POINTER:
-      return host_reaches ? address : 0;
-    case CU_POINTER_ATTRIBUTE_BUFFER_ID:
-      return range->id;
+    case CU_POINTER_ATTRIBUTE_CONTEXT: return (uintptr_t)range->context;
+    case CU_POINTER_ATTRIBUTE_DEVICE_POINTER: return address;
+    case CU_POINTER_ATTRIBUTE_HOST_POINTER: return host_reaches ? address : 0;
+    case CU_POINTER_ATTRIBUTE_BUFFER_ID: return range->id;
     case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
-    case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR:
-      return range->base;
+    case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR: return range->base;
     case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
-    case CU_POINTER_ATTRIBUTE_MAPPING_SIZE:
-      return range->size;
-    case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
-      return (uintptr_t)range->pool;
-    case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
-      return on_host ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE;
-    case CU_POINTER_ATTRIBUTE_IS_MANAGED:
-      return range->kind == MEMORY_MANAGED;
-    case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
-      return (uint64_t)range->ordinal;
-    case CU_POINTER_ATTRIBUTE_MAPPED:
-      return !range->inaccessible;
-    case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
-      return CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE;
-    default:
-      return 0;
+    case CU_POINTER_ATTRIBUTE_MAPPING_SIZE: return range->size;
+    case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE: return (uintptr_t)range->pool;
+    case CU_POINTER_ATTRIBUTE_MEMORY_TYPE: return on_host ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE;
+    case CU_POINTER_ATTRIBUTE_IS_MANAGED: return range->kind == MEMORY_MANAGED;
+    case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL: return (uint64_t)range->ordinal;
+    case CU_POINTER_ATTRIBUTE_MAPPED: return !range->inaccessible;
+    case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS: return CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE;
+    default: return 0;
   }
 }
 
@@ -80,7 +64,8 @@ CUresult cuPointerGetAttribute(void *data, CUpointer_attribute attribute, CUdevi
   return CUDA_SUCCESS;
 }
 
-CUresult cuPointerGetAttributes(unsigned int numAttributes, CUpointer_attribute *attributes, void **data, CUdeviceptr ptr) {
+CUresult cuPointerGetAttributes(unsigned int numAttributes, CUpointer_attribute *attributes, void **data,
+                                CUdeviceptr ptr) {
   NEED(numAttributes > 0 && attributes != NULL && data != NULL);
   TRY(driver_ready());
   for (unsigned int i = 0; i < numAttributes; i++) {

@@ -1,7 +1,6 @@
-/* A pool gives memory back to the card as soon as it is freed: work is done when it is submitted, so nothing waits for a later
- * synchronisation, and what is reserved is always what is used. */
+/* A pool gives memory back to the card as soon as it is freed: work is done when it is submitted, so nothing waits
+ * for a later synchronisation, and what is reserved is always what is used. */
 #include "pool.h"
-
 
 #include "memory.h"
 
@@ -21,7 +20,8 @@ static bool open_pool(CUmemoryPool pool) { return object_is(pool, OBJECT_POOL) &
 void pool_count(CUmemoryPool pool, int64_t bytes) {
   int64_t now = __atomic_add_fetch(&pool->used_bytes, bytes, __ATOMIC_RELAXED);
   int64_t most = __atomic_load_n(&pool->most_used_bytes, __ATOMIC_RELAXED);
-  while (now > most && !__atomic_compare_exchange_n(&pool->most_used_bytes, &most, now, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  while (now > most &&
+         !__atomic_compare_exchange_n(&pool->most_used_bytes, &most, now, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
   }
   if (now == 0 && bytes < 0 && pool->closed) object_delete(pool);
 }
@@ -111,16 +111,13 @@ CUresult cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute attr, void
     case CU_MEMPOOL_ATTR_REUSE_ALLOW_INTERNAL_DEPENDENCIES:
       pool->reuse[attr - CU_MEMPOOL_ATTR_REUSE_FOLLOW_EVENT_DEPENDENCIES] = *(const int *)value;
       return CUDA_SUCCESS;
-    case CU_MEMPOOL_ATTR_RELEASE_THRESHOLD:
-      pool->release_threshold = *(const cuuint64_t *)value;
-      return CUDA_SUCCESS;
+    case CU_MEMPOOL_ATTR_RELEASE_THRESHOLD: pool->release_threshold = *(const cuuint64_t *)value; return CUDA_SUCCESS;
     case CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH:
     case CU_MEMPOOL_ATTR_USED_MEM_HIGH:
       NEED(*(const cuuint64_t *)value == 0);
       pool->most_used_bytes = pool->used_bytes;
       return CUDA_SUCCESS;
-    default:
-      return CUDA_ERROR_INVALID_VALUE;
+    default: return CUDA_ERROR_INVALID_VALUE;
   }
 }
 
@@ -133,19 +130,12 @@ CUresult cuMemPoolGetAttribute(CUmemoryPool pool, CUmemPool_attribute attr, void
     case CU_MEMPOOL_ATTR_REUSE_ALLOW_INTERNAL_DEPENDENCIES:
       *(int *)value = pool->reuse[attr - CU_MEMPOOL_ATTR_REUSE_FOLLOW_EVENT_DEPENDENCIES];
       return CUDA_SUCCESS;
-    case CU_MEMPOOL_ATTR_RELEASE_THRESHOLD:
-      *(cuuint64_t *)value = pool->release_threshold;
-      return CUDA_SUCCESS;
+    case CU_MEMPOOL_ATTR_RELEASE_THRESHOLD: *(cuuint64_t *)value = pool->release_threshold; return CUDA_SUCCESS;
     case CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT:
-    case CU_MEMPOOL_ATTR_USED_MEM_CURRENT:
-      *(cuuint64_t *)value = (cuuint64_t)pool->used_bytes;
-      return CUDA_SUCCESS;
+    case CU_MEMPOOL_ATTR_USED_MEM_CURRENT: *(cuuint64_t *)value = (cuuint64_t)pool->used_bytes; return CUDA_SUCCESS;
     case CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH:
-    case CU_MEMPOOL_ATTR_USED_MEM_HIGH:
-      *(cuuint64_t *)value = (cuuint64_t)pool->most_used_bytes;
-      return CUDA_SUCCESS;
-    default:
-      return CUDA_ERROR_INVALID_VALUE;
+    case CU_MEMPOOL_ATTR_USED_MEM_HIGH: *(cuuint64_t *)value = (cuuint64_t)pool->most_used_bytes; return CUDA_SUCCESS;
+    default: return CUDA_ERROR_INVALID_VALUE;
   }
 }
 

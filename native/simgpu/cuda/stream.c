@@ -43,12 +43,16 @@ CUresult cuStreamCreateWithPriority(CUstream *phStream, unsigned int flags, int 
   if (stream == NULL) return CUDA_ERROR_OUT_OF_MEMORY;
   stream->context = current;
   stream->flags = flags;
-  stream->priority = priority > LEAST_PRIORITY ? LEAST_PRIORITY : priority < GREATEST_PRIORITY ? GREATEST_PRIORITY : priority;
+  stream->priority = priority > LEAST_PRIORITY      ? LEAST_PRIORITY
+                     : priority < GREATEST_PRIORITY ? GREATEST_PRIORITY
+                                                    : priority;
   *phStream = stream;
   return CUDA_SUCCESS;
 }
 
-CUresult cuStreamCreate(CUstream *phStream, unsigned int Flags) { return cuStreamCreateWithPriority(phStream, Flags, 0); }
+CUresult cuStreamCreate(CUstream *phStream, unsigned int Flags) {
+  return cuStreamCreateWithPriority(phStream, Flags, 0);
+}
 
 CUresult cuStreamDestroy_v2(CUstream hStream) {
   TRY(driver_ready());
@@ -142,7 +146,7 @@ CUresult cuStreamAttachMemAsync(CUstream hStream, CUdeviceptr dptr, size_t lengt
   return begin(hStream, &context);
 }
 
-/* ---- capture: never under way ---------------------------------------------------------------------------------------- */
+/* ---- capture: never under way ------------------------------------------------------------------------------------ */
 
 CUresult cuStreamIsCapturing(CUstream hStream, CUstreamCaptureStatus *captureStatus) {
   CUcontext context;
@@ -153,7 +157,8 @@ CUresult cuStreamIsCapturing(CUstream hStream, CUstreamCaptureStatus *captureSta
 }
 
 CUresult cuStreamGetCaptureInfo_v2(CUstream hStream, CUstreamCaptureStatus *captureStatus_out, cuuint64_t *id_out,
-                                   CUgraph *graph_out, const CUgraphNode **dependencies_out, size_t *numDependencies_out) {
+                                   CUgraph *graph_out, const CUgraphNode **dependencies_out,
+                                   size_t *numDependencies_out) {
   if (id_out != NULL) *id_out = 0;
   if (graph_out != NULL) *graph_out = NULL;
   if (dependencies_out != NULL) *dependencies_out = NULL;
@@ -165,7 +170,8 @@ CUresult cuStreamGetCaptureInfo_v3(CUstream hStream, CUstreamCaptureStatus *capt
                                    CUgraph *graph_out, const CUgraphNode **dependencies_out,
                                    const CUgraphEdgeData **edgeData_out, size_t *numDependencies_out) {
   if (edgeData_out != NULL) *edgeData_out = NULL;
-  return cuStreamGetCaptureInfo_v2(hStream, captureStatus_out, id_out, graph_out, dependencies_out, numDependencies_out);
+  return cuStreamGetCaptureInfo_v2(hStream, captureStatus_out, id_out, graph_out, dependencies_out,
+                                   numDependencies_out);
 }
 
 CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *mode) {
@@ -178,7 +184,7 @@ CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *mode) {
   return CUDA_SUCCESS;
 }
 
-/* ---- events ---------------------------------------------------------------------------------------------------------- */
+/* ---- events ------------------------------------------------------------------------------------------------------ */
 
 static CUresult event_check(CUevent event) {
   TRY(driver_ready());

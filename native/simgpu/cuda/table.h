@@ -6,10 +6,10 @@
 
 /* One ABI of one function, as cuGetProcAddress knows it; ordered by name, then by version. */
 typedef struct procedure {
-  const char *name;      /* without suffixes */
-  int cuda_version;      /* from which on a caller gets this ABI: 3020 */
+  const char *name; /* without suffixes */
+  int cuda_version; /* from which on a caller gets this ABI: 3020 */
   void *function;
-  void *per_thread;      /* its twin for the per-thread default stream, or NULL */
+  void *per_thread; /* its twin for the per-thread default stream, or NULL */
 } procedure;
 
 extern const procedure PROCEDURES[];

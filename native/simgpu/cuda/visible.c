@@ -5,7 +5,9 @@
 #include <string.h>
 #include <strings.h>
 
-static uint64_t speed(const sim_card *card) { return (uint64_t)card->sm_count * card->cores_per_sm * card->sm_clock_mhz; }
+static uint64_t speed(const sim_card *card) {
+  return (uint64_t)card->sm_count * card->cores_per_sm * card->sm_clock_mhz;
+}
 
 /* FASTEST_FIRST, the default: CUDA promises only that the first is the fastest; ties stay in PCI order. */
 static void fastest_first(const sim_node *node, uint32_t *cards, uint32_t count) {
@@ -44,8 +46,8 @@ static int find_item(const sim_node *node, const uint32_t *cards, uint32_t count
   return by_index(item, length, count);
 }
 
-uint32_t visible_cards(const sim_node *node, const uint32_t *usable, uint32_t count, const char *list, const char *order,
-                       uint32_t chosen[SIM_MAX_CARDS]) {
+uint32_t visible_cards(const sim_node *node, const uint32_t *usable, uint32_t count, const char *list,
+                       const char *order, uint32_t chosen[SIM_MAX_CARDS]) {
   uint32_t cards[SIM_MAX_CARDS];
   uint32_t number = 0;
   memcpy(cards, usable, count * sizeof *cards);

@@ -1,6 +1,7 @@
 /* Virtual memory management: reservations of addresses, physical memory, and mappings of one into the other.
  *
- * Physical memory is charged when it is created and given back when nothing holds it any more: neither a handle nor a mapping.
+ * Physical memory is charged when it is created and given back when nothing holds it any more: neither a handle
+ * nor a mapping.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -35,7 +36,7 @@ static reservation *reservations;
 
 static bool granular(uint64_t value) { return value % GRANULARITY == 0; }
 
-/* ---- addresses ------------------------------------------------------------------------------------------------------- */
+/* ---- addresses --------------------------------------------------------------------------------------------------- */
 
 CUresult cuMemGetAllocationGranularity(size_t *granularity, const CUmemAllocationProp *prop,
                                        CUmemAllocationGranularity_flags option) {
@@ -45,14 +46,16 @@ CUresult cuMemGetAllocationGranularity(size_t *granularity, const CUmemAllocatio
   return CUDA_SUCCESS;
 }
 
-CUresult cuMemAddressReserve(CUdeviceptr *ptr, size_t size, size_t alignment, CUdeviceptr addr, unsigned long long flags) {
+CUresult cuMemAddressReserve(CUdeviceptr *ptr, size_t size, size_t alignment, CUdeviceptr addr,
+                             unsigned long long flags) {
   NEED(ptr != NULL && size > 0 && granular(size) && flags == 0 && size <= SIZE_MAX / 4);
   NEED((alignment & (alignment - 1)) == 0 && alignment <= SIZE_MAX / 4);
   TRY(driver_ready());
   if (alignment < GRANULARITY) alignment = GRANULARITY;
   reservation *made = malloc(sizeof *made);
   if (made == NULL) return CUDA_ERROR_OUT_OF_MEMORY;
-  void *wide = mmap((void *)(uintptr_t)addr, size + alignment, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void *wide =
+      mmap((void *)(uintptr_t)addr, size + alignment, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (wide == MAP_FAILED) {
     free(made);
     return CUDA_ERROR_OUT_OF_MEMORY;
@@ -99,13 +102,14 @@ CUresult cuMemAddressFree(CUdeviceptr ptr, size_t size) {
 static bool reserved(uintptr_t base, size_t size) {
   pthread_mutex_lock(&mutex);
   const reservation *found = reservations;
-  while (found != NULL && (base < found->base || base - found->base > found->size || size > found->size - (base - found->base)))
+  while (found != NULL &&
+         (base < found->base || base - found->base > found->size || size > found->size - (base - found->base)))
     found = found->next;
   pthread_mutex_unlock(&mutex);
   return found != NULL;
 }
 
-/* ---- physical memory --------------------------------------------------------------------------------------------------- */
+/* ---- physical memory --------------------------------------------------------------------------------------------- */
 
 static physical *from_handle(CUmemGenericAllocationHandle handle) {
   physical *found = (physical *)(uintptr_t)handle;
@@ -127,7 +131,8 @@ static CUresult back(physical *made) {
   return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
-CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t size, const CUmemAllocationProp *prop, unsigned long long flags) {
+CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t size, const CUmemAllocationProp *prop,
+                     unsigned long long flags) {
   gpu *found;
   NEED(handle != NULL && prop != NULL && flags == 0 && size > 0 && granular(size) && size <= INT64_MAX);
   NEED(prop->type == CU_MEM_ALLOCATION_TYPE_PINNED);
@@ -186,9 +191,10 @@ CUresult cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp *prop, CUmem
   return CUDA_SUCCESS;
 }
 
-/* ---- mappings -------------------------------------------------------------------------------------------------------- */
+/* ---- mappings ---------------------------------------------------------------------------------------------------- */
 
-CUresult cuMemMap(CUdeviceptr ptr, size_t size, size_t offset, CUmemGenericAllocationHandle handle, unsigned long long flags) {
+CUresult cuMemMap(CUdeviceptr ptr, size_t size, size_t offset, CUmemGenericAllocationHandle handle,
+                  unsigned long long flags) {
   NEED(ptr != 0 && size > 0 && granular(size) && granular(ptr) && offset == 0 && flags == 0);
   TRY(driver_ready());
   NEED(reserved((uintptr_t)ptr, size));
@@ -212,7 +218,8 @@ CUresult cuMemMap(CUdeviceptr ptr, size_t size, size_t offset, CUmemGenericAlloc
   return result;
 }
 
-/* Goes over the mappings that make up exactly the given range; INVALID_VALUE if there are holes or edges inside of one. */
+/* Goes over the mappings that make up exactly the given range; INVALID_VALUE if there are holes or edges inside of
+ * one. */
 static CUresult next_mapping(uintptr_t at, uintptr_t end, memory *range) {
   NEED(memory_find(at, range) && range->kind == MEMORY_MAPPED && range->base == at && range->size <= end - at);
   return CUDA_SUCCESS;

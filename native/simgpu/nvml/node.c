@@ -45,16 +45,11 @@ nvmlReturn_t give_text(char *buffer, unsigned int length, const char *text) {
 
 nvmlReturn_t node_error(sim_status status) {
   switch (status) {
-    case SIM_OK:
-      return NVML_SUCCESS;
-    case SIM_ABSENT:
-      return NVML_ERROR_DRIVER_NOT_LOADED;
-    case SIM_DENIED:
-      return NVML_ERROR_NO_PERMISSION;
-    case SIM_SYSTEM:
-      return NVML_ERROR_OPERATING_SYSTEM;
-    default:
-      return NVML_ERROR_UNKNOWN;
+    case SIM_OK: return NVML_SUCCESS;
+    case SIM_ABSENT: return NVML_ERROR_DRIVER_NOT_LOADED;
+    case SIM_DENIED: return NVML_ERROR_NO_PERMISSION;
+    case SIM_SYSTEM: return NVML_ERROR_OPERATING_SYSTEM;
+    default: return NVML_ERROR_UNKNOWN;
   }
 }
 
@@ -88,7 +83,8 @@ nvmlReturn_t nvmlInitWithFlags(unsigned int flags) {
   NEED((flags & ~(unsigned int)(NVML_INIT_FLAG_NO_GPUS | NVML_INIT_FLAG_NO_ATTACH)) == 0);
   pthread_mutex_lock(&mutex);
   nvmlReturn_t result = users == 0 ? start() : NVML_SUCCESS;
-  if (result == NVML_SUCCESS && device_count == 0 && (flags & NVML_INIT_FLAG_NO_GPUS) == 0) result = NVML_ERROR_DRIVER_NOT_LOADED;
+  if (result == NVML_SUCCESS && device_count == 0 && (flags & NVML_INIT_FLAG_NO_GPUS) == 0)
+    result = NVML_ERROR_DRIVER_NOT_LOADED;
   if (result == NVML_SUCCESS) __atomic_add_fetch(&users, 1u, __ATOMIC_RELEASE);
   pthread_mutex_unlock(&mutex);
   return result;

@@ -1,7 +1,7 @@
 /* What every part of the simulated libnvidia-ml shares: the NVML header, the node, and how functions begin.
  *
- * A function is defined at the left margin as `nvmlReturn_t name(`: the generator finds it by that, and makes a stub that says
- * NVML_ERROR_NOT_SUPPORTED of every other exported name.
+ * A function is defined at the left margin as `nvmlReturn_t name(`: the generator finds it by that, and makes a
+ * stub that says NVML_ERROR_NOT_SUPPORTED of every other exported name.
  */
 #ifndef SIMGPU_NVML_NODE_H
 #define SIMGPU_NVML_NODE_H
@@ -15,10 +15,10 @@
 #include "account.h"
 
 /* Leaves the function with the first error. */
-#define TRY(expression)                             \
-  do {                                              \
-    nvmlReturn_t tried_ = (expression);             \
-    if (tried_ != NVML_SUCCESS) return tried_;      \
+#define TRY(expression)                        \
+  do {                                         \
+    nvmlReturn_t tried_ = (expression);        \
+    if (tried_ != NVML_SUCCESS) return tried_; \
   } while (0)
 #define NEED(condition)                                   \
   do {                                                    \

@@ -109,13 +109,14 @@ nvmlReturn_t nvmlDeviceGetBusType(nvmlDevice_t device, nvmlBusType_t *type) {
 }
 
 /* Without links of their own, cards of one NUMA node meet at its bridge, others at the interconnect of the sockets. */
-nvmlReturn_t nvmlDeviceGetTopologyCommonAncestor(nvmlDevice_t device1, nvmlDevice_t device2, nvmlGpuTopologyLevel_t *pathInfo) {
+nvmlReturn_t nvmlDeviceGetTopologyCommonAncestor(nvmlDevice_t device1, nvmlDevice_t device2,
+                                                 nvmlGpuTopologyLevel_t *pathInfo) {
   const sim_card *first;
   const sim_card *second;
   TRY(node_card(device1, &first));
   TRY(node_card(device2, &second));
   NEED(pathInfo != NULL);
-  *pathInfo = first == second                       ? NVML_TOPOLOGY_INTERNAL
+  *pathInfo = first == second                         ? NVML_TOPOLOGY_INTERNAL
               : first->numa_node == second->numa_node ? NVML_TOPOLOGY_NODE
                                                       : NVML_TOPOLOGY_SYSTEM;
   return NVML_SUCCESS;

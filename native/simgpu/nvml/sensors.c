@@ -21,7 +21,8 @@ nvmlReturn_t nvmlDeviceGetClockInfo(nvmlDevice_t device, nvmlClockType_t type, u
   return nvmlDeviceGetMaxClockInfo(device, type, clock);
 }
 
-nvmlReturn_t nvmlDeviceGetClock(nvmlDevice_t device, nvmlClockType_t clockType, nvmlClockId_t clockId, unsigned int *clockMHz) {
+nvmlReturn_t nvmlDeviceGetClock(nvmlDevice_t device, nvmlClockType_t clockType, nvmlClockId_t clockId,
+                                unsigned int *clockMHz) {
   NEED(clockId < NVML_CLOCK_ID_COUNT);
   return nvmlDeviceGetMaxClockInfo(device, clockType, clockMHz);
 }
@@ -42,7 +43,7 @@ nvmlReturn_t nvmlDeviceGetPerformanceState(nvmlDevice_t device, nvmlPstates_t *p
   return NVML_SUCCESS;
 }
 
-/* ---- power ----------------------------------------------------------------------------------------------------------- */
+/* ---- power ------------------------------------------------------------------------------------------------------- */
 
 static nvmlReturn_t power_limit(nvmlDevice_t device, unsigned int divisor, unsigned int *milliwatts) {
   const sim_card *card;
@@ -52,15 +53,20 @@ static nvmlReturn_t power_limit(nvmlDevice_t device, unsigned int divisor, unsig
   return NVML_SUCCESS;
 }
 
-nvmlReturn_t nvmlDeviceGetPowerManagementLimit(nvmlDevice_t device, unsigned int *limit) { return power_limit(device, 1, limit); }
+nvmlReturn_t nvmlDeviceGetPowerManagementLimit(nvmlDevice_t device, unsigned int *limit) {
+  return power_limit(device, 1, limit);
+}
 
 nvmlReturn_t nvmlDeviceGetPowerManagementDefaultLimit(nvmlDevice_t device, unsigned int *defaultLimit) {
   return power_limit(device, 1, defaultLimit);
 }
 
-nvmlReturn_t nvmlDeviceGetEnforcedPowerLimit(nvmlDevice_t device, unsigned int *limit) { return power_limit(device, 1, limit); }
+nvmlReturn_t nvmlDeviceGetEnforcedPowerLimit(nvmlDevice_t device, unsigned int *limit) {
+  return power_limit(device, 1, limit);
+}
 
-nvmlReturn_t nvmlDeviceGetPowerManagementLimitConstraints(nvmlDevice_t device, unsigned int *minLimit, unsigned int *maxLimit) {
+nvmlReturn_t nvmlDeviceGetPowerManagementLimitConstraints(nvmlDevice_t device, unsigned int *minLimit,
+                                                          unsigned int *maxLimit) {
   TRY(power_limit(device, 2, minLimit));
   return power_limit(device, 1, maxLimit);
 }
@@ -75,7 +81,7 @@ nvmlReturn_t nvmlDeviceGetPowerManagementMode(nvmlDevice_t device, nvmlEnableSta
   return NVML_SUCCESS;
 }
 
-/* ---- temperature ----------------------------------------------------------------------------------------------------- */
+/* ---- temperature ------------------------------------------------------------------------------------------------- */
 
 static nvmlReturn_t read_sensor(nvmlDevice_t device, nvmlTemperatureSensors_t sensor, unsigned int *degrees) {
   const sim_card *card;
@@ -98,7 +104,8 @@ nvmlReturn_t nvmlDeviceGetTemperatureV(nvmlDevice_t device, nvmlTemperature_t *t
   return NVML_SUCCESS;
 }
 
-nvmlReturn_t nvmlDeviceGetTemperatureThreshold(nvmlDevice_t device, nvmlTemperatureThresholds_t thresholdType, unsigned int *temp) {
+nvmlReturn_t nvmlDeviceGetTemperatureThreshold(nvmlDevice_t device, nvmlTemperatureThresholds_t thresholdType,
+                                               unsigned int *temp) {
   const sim_card *card;
   TRY(node_card(device, &card));
   NEED(temp != NULL && thresholdType < NVML_TEMPERATURE_THRESHOLD_COUNT);
@@ -111,7 +118,7 @@ nvmlReturn_t nvmlDeviceGetTemperatureThreshold(nvmlDevice_t device, nvmlTemperat
   return NVML_SUCCESS;
 }
 
-/* ---- modes ----------------------------------------------------------------------------------------------------------- */
+/* ---- modes ------------------------------------------------------------------------------------------------------- */
 
 nvmlReturn_t nvmlDeviceGetPersistenceMode(nvmlDevice_t device, nvmlEnableState_t *mode) {
   const sim_card *card;
@@ -137,9 +144,13 @@ static nvmlReturn_t disabled(nvmlDevice_t device, nvmlEnableState_t *state) {
   return NVML_SUCCESS;
 }
 
-nvmlReturn_t nvmlDeviceGetDisplayMode(nvmlDevice_t device, nvmlEnableState_t *display) { return disabled(device, display); }
+nvmlReturn_t nvmlDeviceGetDisplayMode(nvmlDevice_t device, nvmlEnableState_t *display) {
+  return disabled(device, display);
+}
 
-nvmlReturn_t nvmlDeviceGetDisplayActive(nvmlDevice_t device, nvmlEnableState_t *isActive) { return disabled(device, isActive); }
+nvmlReturn_t nvmlDeviceGetDisplayActive(nvmlDevice_t device, nvmlEnableState_t *isActive) {
+  return disabled(device, isActive);
+}
 
 nvmlReturn_t nvmlDeviceGetVirtualizationMode(nvmlDevice_t device, nvmlGpuVirtualizationMode_t *pVirtualMode) {
   const sim_card *card;
@@ -175,7 +186,7 @@ nvmlReturn_t nvmlDeviceIsMigDeviceHandle(nvmlDevice_t device, unsigned int *isMi
   return NVML_SUCCESS;
 }
 
-/* ---- ECC ------------------------------------------------------------------------------------------------------------- */
+/* ---- ECC --------------------------------------------------------------------------------------------------------- */
 
 nvmlReturn_t nvmlDeviceGetEccMode(nvmlDevice_t device, nvmlEnableState_t *current, nvmlEnableState_t *pending) {
   const sim_card *card;
@@ -201,8 +212,8 @@ static nvmlReturn_t no_errors(nvmlDevice_t device, unsigned long long *count) {
   return NVML_SUCCESS;
 }
 
-nvmlReturn_t nvmlDeviceGetTotalEccErrors(nvmlDevice_t device, nvmlMemoryErrorType_t errorType, nvmlEccCounterType_t counterType,
-                                         unsigned long long *eccCounts) {
+nvmlReturn_t nvmlDeviceGetTotalEccErrors(nvmlDevice_t device, nvmlMemoryErrorType_t errorType,
+                                         nvmlEccCounterType_t counterType, unsigned long long *eccCounts) {
   NEED(errorType < NVML_MEMORY_ERROR_TYPE_COUNT && counterType < NVML_ECC_COUNTER_TYPE_COUNT);
   return no_errors(device, eccCounts);
 }

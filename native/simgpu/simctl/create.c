@@ -1,5 +1,6 @@
-/* simctl create: a driver root with its cards.  Run again with the same arguments it changes nothing but the libraries, which it
- * brings up to date; with other cards it refuses, since processes may be using those that are there. */
+/* simctl create: a driver root with its cards.  Run again with the same arguments it changes nothing but the
+ * libraries, which it brings up to date; with other cards it refuses, since processes may be using those that are
+ * there. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -28,8 +29,8 @@ static int make_identity(sim_card *card) {
   if (failed) return failed;
   b[6] = (unsigned char)((b[6] & 0x0f) | 0x40); /* RFC 9562, version 4 */
   b[8] = (unsigned char)((b[8] & 0x3f) | 0x80);
-  snprintf(card->uuid, sizeof card->uuid, "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1],
-           b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+  snprintf(card->uuid, sizeof card->uuid, "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
+           b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
   uint32_t number = ((uint32_t)b[16] << 16 | (uint32_t)b[17] << 8 | b[18]) % 10000000u;
   snprintf(card->serial, sizeof card->serial, "165%010u", number);
   return SIMCTL_OK;
@@ -85,11 +86,13 @@ static int place_card(const node_plan *plan, uint32_t index, uint32_t count, sim
   card->numa_node = count > 1 ? (int32_t)(index * 2 / count) : 0;
   int failed = make_identity(card);
   if (!failed && plan->pci != NULL)
-    failed = list_item(plan->pci, index, item, sizeof item) ? parse_pci(item, card)
-                                                            : simctl_fail("--pci %s: want %u addresses", plan->pci, count);
+    failed = list_item(plan->pci, index, item, sizeof item)
+                 ? parse_pci(item, card)
+                 : simctl_fail("--pci %s: want %u addresses", plan->pci, count);
   if (!failed && plan->uuid != NULL)
-    failed = list_item(plan->uuid, index, item, sizeof item) ? parse_uuid(item, card)
-                                                             : simctl_fail("--uuid %s: want %u UUIDs", plan->uuid, count);
+    failed = list_item(plan->uuid, index, item, sizeof item)
+                 ? parse_uuid(item, card)
+                 : simctl_fail("--uuid %s: want %u UUIDs", plan->uuid, count);
   if (!failed && plan->numa != NULL) {
     char *end = item;
     long node = list_item(plan->numa, index, item, sizeof item) ? strtol(item, &end, 10) : -2;
@@ -194,7 +197,8 @@ static const char *difference(const sim_state *wanted, const node_plan *plan, co
     const sim_card *here = &wanted->cards[node->index[i]];
     if (strcmp(here->model, there->model) != 0) return "models";
     if (here->memory_bytes != there->memory_bytes) return "memory";
-    if (here->pci_domain != there->pci_domain || here->pci_bus != there->pci_bus || here->pci_device != there->pci_device)
+    if (here->pci_domain != there->pci_domain || here->pci_bus != there->pci_bus ||
+        here->pci_device != there->pci_device)
       return "PCI addresses";
     if (here->numa_node != there->numa_node) return "NUMA nodes";
     if (plan->uuid != NULL && strcmp(here->uuid, there->uuid) != 0) return "UUIDs";

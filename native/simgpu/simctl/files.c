@@ -22,16 +22,16 @@ int simctl_fail(const char *format, ...) {
 int simctl_fail_status(const char *root, sim_status status) {
   switch (status) {
     case SIM_ABSENT:
-      return simctl_fail("%s/" SIM_STATE_PATH ": no simulated node here; make one with `simctl create --root %s`", root, root);
-    case SIM_DENIED:
-      return simctl_fail("%s/" SIM_STATE_PATH ": permission denied", root);
+      return simctl_fail("%s/" SIM_STATE_PATH ": no simulated node here; make one with `simctl create --root %s`", root,
+                         root);
+    case SIM_DENIED: return simctl_fail("%s/" SIM_STATE_PATH ": permission denied", root);
     case SIM_INVALID:
-      return simctl_fail("%s/" SIM_STATE_PATH ": damaged, or of another version; delete it and create the node anew", root);
+      return simctl_fail("%s/" SIM_STATE_PATH ": damaged, or of another version; delete it and create the node anew",
+                         root);
     case SIM_BUSY:
       return simctl_fail("%s/" SIM_STATE_PATH ": the lock could not be had, or all %u process slots are taken", root,
                          SIM_MAX_SLOTS);
-    default:
-      return simctl_fail("%s/" SIM_STATE_PATH ": %s", root, strerror(errno));
+    default: return simctl_fail("%s/" SIM_STATE_PATH ": %s", root, strerror(errno));
   }
 }
 
@@ -42,7 +42,8 @@ int path_join(char path[PATH_MAX], const char *root, const char *name) {
 
 int make_folders(const char *path) {
   char part[PATH_MAX];
-  if ((size_t)snprintf(part, sizeof part, "%s", path) >= sizeof part) return simctl_fail("%.60s...: path too long", path);
+  if ((size_t)snprintf(part, sizeof part, "%s", path) >= sizeof part)
+    return simctl_fail("%.60s...: path too long", path);
   for (char *slash = part + 1;; slash++) {
     bool last = *slash == '\0';
     if (*slash != '/' && !last) continue;

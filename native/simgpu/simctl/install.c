@@ -49,8 +49,7 @@ static int make_link(const char *root, const char *name, const char *target) {
   if (failed) return failed;
   if ((size_t)snprintf(scratch, sizeof scratch, "%s.%ld.tmp", path, (long)getpid()) >= sizeof scratch)
     return simctl_fail("%.60s...: path too long", path);
-  if (symlink(target, scratch) != 0 || rename(scratch, path) != 0)
-    return simctl_fail("%s: %s", path, strerror(errno));
+  if (symlink(target, scratch) != 0 || rename(scratch, path) != 0) return simctl_fail("%s: %s", path, strerror(errno));
   return SIMCTL_OK;
 }
 

@@ -34,16 +34,17 @@ static void card_json(uint32_t index, const sim_card *card, const sim_usage *usa
   print_string(card->name);
   printf(", \"uuid\": ");
   print_string(card->uuid);
-  printf(", \"pci\": \"%s\", \"numa_node\": %d, \"memory_bytes\": %llu, \"used_bytes\": %llu, \"peak_bytes\": %llu", pci,
-         card->numa_node, (unsigned long long)card->memory_bytes, (unsigned long long)usage->used_bytes,
+  printf(", \"pci\": \"%s\", \"numa_node\": %d, \"memory_bytes\": %llu, \"used_bytes\": %llu, \"peak_bytes\": %llu",
+         pci, card->numa_node, (unsigned long long)card->memory_bytes, (unsigned long long)usage->used_bytes,
          (unsigned long long)usage->peak_bytes);
   printf(", \"context_overhead_bytes\": %llu, \"processes\": [", (unsigned long long)card->context_overhead_bytes);
   for (uint32_t i = 0; i < usage->process_count; i++) {
     const sim_process *process = &usage->processes[i];
     printf("%s\n   {\"pid\": %d, \"command\": ", i > 0 ? "," : "", (int)process->pid);
     print_string(process->command);
-    printf(", \"used_bytes\": %llu, \"contexts\": %llu, \"launches\": %llu}", (unsigned long long)process->use.used_bytes,
-           (unsigned long long)process->use.contexts, (unsigned long long)process->use.launches);
+    printf(", \"used_bytes\": %llu, \"contexts\": %llu, \"launches\": %llu}",
+           (unsigned long long)process->use.used_bytes, (unsigned long long)process->use.contexts,
+           (unsigned long long)process->use.launches);
   }
   printf("]}");
 }
@@ -54,8 +55,9 @@ static void card_text(uint32_t index, const sim_card *card, const sim_usage *usa
   printf("%3u  %-24s  %s  numa %2d  %9.0f / %.0f MiB\n     %s\n", index, card->name, pci, card->numa_node,
          mib(usage->used_bytes), mib(card->memory_bytes), card->uuid);
   for (uint32_t i = 0; i < usage->process_count; i++)
-    printf("       pid %-8d %-20s %9.0f MiB  %llu launches\n", (int)usage->processes[i].pid, usage->processes[i].command,
-           mib(usage->processes[i].use.used_bytes), (unsigned long long)usage->processes[i].use.launches);
+    printf("       pid %-8d %-20s %9.0f MiB  %llu launches\n", (int)usage->processes[i].pid,
+           usage->processes[i].command, mib(usage->processes[i].use.used_bytes),
+           (unsigned long long)usage->processes[i].use.launches);
 }
 
 static sim_status open_node(const char *root, sim_store *store, sim_node *node) {
@@ -72,7 +74,8 @@ int simctl_list(const char *root, bool json) {
   if (json)
     printf("{\"driver_version\": \"%s\", \"cuda_version\": %u, \"cards\": [", node.driver_version, node.cuda_version);
   else
-    printf("simulated driver %s, CUDA %u.%u\n", node.driver_version, node.cuda_version / 1000, node.cuda_version % 1000 / 10);
+    printf("simulated driver %s, CUDA %u.%u\n", node.driver_version, node.cuda_version / 1000,
+           node.cuda_version % 1000 / 10);
   for (uint32_t i = 0; i < node.card_count; i++) {
     sim_usage usage = {.processes = processes};
     status = sim_usage_read(&store, node.index[i], &usage);
@@ -91,6 +94,7 @@ int simctl_names(const char *root) {
   sim_node node;
   sim_status status = open_node(root, &store, &node);
   if (status != SIM_OK) return simctl_fail_status(root, status);
-  for (uint32_t i = 0; i < node.card_count; i++) printf("GPU %u: %s (UUID: %s)\n", i, node.cards[i].name, node.cards[i].uuid);
+  for (uint32_t i = 0; i < node.card_count; i++)
+    printf("GPU %u: %s (UUID: %s)\n", i, node.cards[i].name, node.cards[i].uuid);
   return SIMCTL_OK;
 }

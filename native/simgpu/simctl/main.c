@@ -11,13 +11,26 @@
 
 static const char USAGE[] =
     "usage: simctl create --root DIR --model MODEL [--count N] [--model MODEL [--count N]]... [--driver-version V]\n"
-    "                     [--pci ADDRESS,...] [--numa NODE,...] [--uuid UUID,...] [--memory SIZE] [--context-overhead SIZE]\n"
+    "                     [--pci ADDRESS,...] [--numa NODE,...] [--uuid UUID,...] [--memory SIZE] [--context-overhead "
+    "SIZE]\n"
     "       simctl list   [--root DIR] [--json]\n"
     "       simctl set    [--root DIR] [--card INDEX] --context-overhead SIZE\n"
     "MODEL is one of T4 L4 A10 A100 H100 H200 B200; SIZE is bytes, or has a suffix K, M, G (powers of 1024).\n"
     "Without --root: $SIMGPU_ROOT, or /.\n";
 
-enum { OPT_ROOT, OPT_MODEL, OPT_COUNT, OPT_DRIVER, OPT_PCI, OPT_NUMA, OPT_UUID, OPT_MEMORY, OPT_OVERHEAD, OPT_JSON, OPT_CARD };
+enum {
+  OPT_ROOT,
+  OPT_MODEL,
+  OPT_COUNT,
+  OPT_DRIVER,
+  OPT_PCI,
+  OPT_NUMA,
+  OPT_UUID,
+  OPT_MEMORY,
+  OPT_OVERHEAD,
+  OPT_JSON,
+  OPT_CARD
+};
 
 static const struct option OPTIONS[] = {
     {"root", required_argument, NULL, OPT_ROOT},
@@ -75,7 +88,9 @@ static bool parse_option(arguments *into, int option, const char *value) {
     case OPT_PCI: plan->pci = value; break;
     case OPT_NUMA: plan->numa = value; break;
     case OPT_UUID: plan->uuid = value; break;
-    case OPT_MEMORY: good = parse_number(value, UINT64_C(1) << 50, &plan->memory_bytes) && plan->memory_bytes > 0; break;
+    case OPT_MEMORY:
+      good = parse_number(value, UINT64_C(1) << 50, &plan->memory_bytes) && plan->memory_bytes > 0;
+      break;
     case OPT_OVERHEAD: good = parse_number(value, UINT64_C(1) << 50, &plan->context_overhead_bytes); break;
     case OPT_CARD:
       good = parse_number(value, SIM_MAX_CARDS, &number);

@@ -10,6 +10,7 @@ int simctl_set(const char *root, int card, uint64_t context_overhead_bytes) {
   if (card >= (int)node.card_count) return simctl_fail("--card %d: the node has %u cards", card, node.card_count);
   for (uint32_t i = 0; i < node.card_count; i++)
     if (card < 0 || (uint32_t)card == i)
-      __atomic_store_n(&store.map->cards[node.index[i]].context_overhead_bytes, context_overhead_bytes, __ATOMIC_RELAXED);
+      __atomic_store_n(&store.map->cards[node.index[i]].context_overhead_bytes, context_overhead_bytes,
+                       __ATOMIC_RELAXED);
   return SIMCTL_OK;
 }
