@@ -39,6 +39,12 @@ def api(request: pytest.FixtureRequest) -> Iterator[Api]:
         yield from _real(cast("Cluster", request.getfixturevalue("cluster")))
 
 
+@pytest.fixture
+def real_api(cluster: Cluster) -> Iterator[Api]:
+    """The real one only."""
+    yield from _real(cluster)
+
+
 @pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.cluster)])
 def closed_api(request: pytest.FixtureRequest) -> Iterator[Api]:
     """As `api`, with consumable capacity, partitions and taints switched off."""
