@@ -2,7 +2,7 @@
 
 import json
 import re
-import sqlite3
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,11 @@ print(cuda.cuMemAlloc({gib} << 30)[0].name, flush=True)
 signal.pause()
 """
 """Takes memory and keeps it; formatted with `gib`."""
+_READ_LEDGER = """
+import json, sqlite3, sys
+ledger = sqlite3.connect(f"file:{sys.argv[1]}?mode=ro", uri=True)
+print(json.dumps(dict(ledger.execute("SELECT uid, phase FROM claims"))))
+"""
 
 
 class Tenant:
@@ -188,12 +193,15 @@ class NodeFiles:
         """Everything that the node keeps for claims."""
         claims = {path.name: sum(1 for _ in path.iterdir()) for path in (self.state_dir / "claims").glob("*")}
         specs = frozenset(path.stem.partition("_")[2] for path in self.cdi_dir.iterdir())
-        ledger = sqlite3.connect(f"file:{self.state_dir / 'ledger.db'}?mode=ro", uri=True)
-        try:
-            rows = ledger.execute("SELECT uid, phase FROM claims").fetchall()
-        finally:
-            ledger.close()
-        return Prepared(shares=claims, specs=specs, ledger=dict(rows))
+        return Prepared(shares=claims, specs=specs, ledger=self._ledger())
+
+    def _ledger(self) -> Mapping[str, str]:
+        """Phase by claim UID, read within the node: SQLite wants the path under which the node plugin opened the file."""
+        shown = self._site.cluster.exec(
+            sys.executable, "-c", _READ_LEDGER, "/var/lib/hami-dra/ledger.db", node=self._node
+        )
+        phases: Mapping[str, str] = json.loads(shown.stdout)
+        return phases
 
 
 def condition(claim: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:

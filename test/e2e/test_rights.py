@@ -24,8 +24,8 @@ def node_plugin(site: Site) -> Kubectl:
 
 @pytest.fixture
 def other_slice(site: Site) -> Iterator[str]:
-    """A slice of node-2 that somebody else wrote."""
-    site.kubectl.apply(_slice("others", node="node-2", pool="node-2/other"))
+    """A slice of another node."""
+    site.kubectl.apply(_slice("others", node="node-9", pool="node-9/gpu"))
     yield "others"
     site.kubectl.delete("resourceslice", "others")
 
