@@ -93,7 +93,7 @@ def _flatten(value: Any, path: Path = ()) -> Leaves:
             leaves[*path, key] = _ITEM
             leaves |= _flatten(item, (*path, key))
         return leaves
-    return {path: value}
+    return {path: value} if path else {}
 
 
 def _unflatten(leaves: Leaves) -> JsonObject:
