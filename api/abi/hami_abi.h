@@ -30,40 +30,39 @@ enum { HAMI_QOS_FIXED_SHARE = 0, HAMI_QOS_BURST_SHARE = 1, HAMI_QOS_BEST_EFFORT 
 enum { HAMI_PRIORITY_LOW = 0, HAMI_PRIORITY_NORMAL = 1, HAMI_PRIORITY_HIGH = 2 };
 
 /* X(type, name, array length or 0, offset, meaning) */
-#define HAMI_LIMITS_FIELDS(X)                                                                                  \
-  X(char, magic, 8, 0, "HAMI_LIMITS_MAGIC, no terminator")                                                     \
-  X(uint32_t, abi_version, 0, 8, "HAMI_ABI_VERSION of the writer")                                             \
-  X(uint32_t, sequence, 0, 12, "seqlock: odd while the writer is at work")                                     \
-  X(uint32_t, checksum, 0, 16, "CRC-32 (IEEE) of the page with sequence and checksum taken as zero")           \
-  X(uint32_t, qos, 0, 20, "HAMI_QOS_*")                                                                        \
-  X(uint32_t, priority, 0, 24, "HAMI_PRIORITY_*")                                                              \
-  X(uint32_t, cores_percent, 0, 28, "percent of one device's compute; 0: no compute limit")                    \
-  X(uint64_t, memory_limit_bytes, 0, 32, "device memory of the share; 0: no memory limit")                     \
-  X(uint64_t, device_memory_bytes, 0, 40, "memory of the whole device")                                        \
-  X(uint64_t, generation, 0, 48, "grows by one with each change of the limits")                                \
-  X(char, device_uuid, 64, 64, "as the vendor's library prints it (GPU-… or MIG-…), NUL-padded")               \
+#define HAMI_LIMITS_FIELDS(X)                                                                        \
+  X(char, magic, 8, 0, "HAMI_LIMITS_MAGIC, no terminator")                                           \
+  X(uint32_t, abi_version, 0, 8, "HAMI_ABI_VERSION of the writer")                                   \
+  X(uint32_t, sequence, 0, 12, "seqlock: odd while the writer is at work")                           \
+  X(uint32_t, checksum, 0, 16, "CRC-32 (IEEE) of the page with sequence and checksum taken as zero") \
+  X(uint32_t, qos, 0, 20, "HAMI_QOS_*")                                                              \
+  X(uint32_t, priority, 0, 24, "HAMI_PRIORITY_*")                                                    \
+  X(uint32_t, cores_percent, 0, 28, "percent of one device's compute; 0: no compute limit")          \
+  X(uint64_t, memory_limit_bytes, 0, 32, "device memory of the share; 0: no memory limit")           \
+  X(uint64_t, device_memory_bytes, 0, 40, "memory of the whole device")                              \
+  X(uint64_t, generation, 0, 48, "grows by one with each change of the limits")                      \
+  X(char, device_uuid, 64, 64, "as the vendor's library prints it (GPU-… or MIG-…), NUL-padded")     \
   X(char, share, 160, 128, "name of the share's directory, NUL-padded")
 
 /* The first page of a usage file.  magic is the last field a creator writes. */
-#define HAMI_USAGE_FIELDS(X)                                                                                   \
-  X(char, magic, 8, 0, "HAMI_USAGE_MAGIC once the file is initialised, zero before")                           \
-  X(uint32_t, abi_version, 0, 8, "HAMI_ABI_VERSION of the guard that initialised the file")                    \
-  X(uint32_t, lock, 0, 12, "0: free; else owner's slot + 1, and bit 31 when others wait")                      \
-  X(uint64_t, used_bytes, 0, 16, "sum of used_bytes over the slots")                                           \
-  X(uint64_t, peak_bytes, 0, 24, "highest used_bytes ever seen")                                               \
-  X(uint64_t, refused_total, 0, 32, "allocations refused because of the limit")                                \
+#define HAMI_USAGE_FIELDS(X)                                                                \
+  X(char, magic, 8, 0, "HAMI_USAGE_MAGIC once the file is initialised, zero before")        \
+  X(uint32_t, abi_version, 0, 8, "HAMI_ABI_VERSION of the guard that initialised the file") \
+  X(uint32_t, lock, 0, 12, "0: free; else owner's slot + 1, and bit 31 when others wait")   \
+  X(uint64_t, used_bytes, 0, 16, "sum of used_bytes over the slots")                        \
+  X(uint64_t, peak_bytes, 0, 24, "highest used_bytes ever seen")                            \
+  X(uint64_t, refused_total, 0, 32, "allocations refused because of the limit")             \
   X(uint64_t, lock_takeovers_total, 0, 40, "times that the lock was taken from a dead owner")
 
 /* One process.  A slot belongs to the process that holds the POSIX record lock on the byte of the usage file at
  * HAMI_USAGE_SIZE + slot index; the kernel drops that lock with the process, whatever its pid namespace. */
-#define HAMI_USAGE_SLOT_FIELDS(X)                                                                              \
-  X(uint32_t, state, 0, 0, "0: free, 1: in use")                                                               \
-  X(int32_t, pid, 0, 4, "as the process sees itself; information only")                                        \
-  X(uint64_t, used_bytes, 0, 8, "device memory charged to the process")                                        \
-  X(uint64_t, start_time_ns, 0, 16, "CLOCK_BOOTTIME when the slot was taken")                                  \
-  X(uint64_t, allocations_total, 0, 24, "allocations charged")                                                 \
+#define HAMI_USAGE_SLOT_FIELDS(X)                                             \
+  X(uint32_t, state, 0, 0, "0: free, 1: in use")                              \
+  X(int32_t, pid, 0, 4, "as the process sees itself; information only")       \
+  X(uint64_t, used_bytes, 0, 8, "device memory charged to the process")       \
+  X(uint64_t, start_time_ns, 0, 16, "CLOCK_BOOTTIME when the slot was taken") \
+  X(uint64_t, allocations_total, 0, 24, "allocations charged")                \
   X(uint64_t, launches_total, 0, 32, "kernel launches")
-
 
 /* The structures, written out so that they read as documentation; native/guard/abi_check.c holds them to the lists above. */
 typedef struct hami_limits {

@@ -4,21 +4,23 @@
 
 #define SIZE_OF(type, count) (sizeof(type) * ((count) == 0 ? 1u : (count) + 0u))
 
-#define X(type, name, count, offset, meaning)                                                        \
-  _Static_assert(offsetof(hami_limits, name) == (offset), "hami_limits." #name " is elsewhere");     \
+#define X(type, name, count, offset, meaning)                                                    \
+  _Static_assert(offsetof(hami_limits, name) == (offset), "hami_limits." #name " is elsewhere"); \
   _Static_assert(sizeof(((hami_limits *)0)->name) == SIZE_OF(type, count), "hami_limits." #name " has another size");
 HAMI_LIMITS_FIELDS(X)
 #undef X
 
-#define X(type, name, count, offset, meaning)                                                                    \
-  _Static_assert(offsetof(hami_usage_header, name) == (offset), "hami_usage_header." #name " is elsewhere");     \
-  _Static_assert(sizeof(((hami_usage_header *)0)->name) == SIZE_OF(type, count), "hami_usage_header." #name " has another size");
+#define X(type, name, count, offset, meaning)                                                                \
+  _Static_assert(offsetof(hami_usage_header, name) == (offset), "hami_usage_header." #name " is elsewhere"); \
+  _Static_assert(sizeof(((hami_usage_header *)0)->name) == SIZE_OF(type, count),                             \
+                 "hami_usage_header." #name " has another size");
 HAMI_USAGE_FIELDS(X)
 #undef X
 
-#define X(type, name, count, offset, meaning)                                                                \
-  _Static_assert(offsetof(hami_usage_slot, name) == (offset), "hami_usage_slot." #name " is elsewhere");     \
-  _Static_assert(sizeof(((hami_usage_slot *)0)->name) == SIZE_OF(type, count), "hami_usage_slot." #name " has another size");
+#define X(type, name, count, offset, meaning)                                                            \
+  _Static_assert(offsetof(hami_usage_slot, name) == (offset), "hami_usage_slot." #name " is elsewhere"); \
+  _Static_assert(sizeof(((hami_usage_slot *)0)->name) == SIZE_OF(type, count),                           \
+                 "hami_usage_slot." #name " has another size");
 HAMI_USAGE_SLOT_FIELDS(X)
 #undef X
 

@@ -42,7 +42,7 @@ bool admit_keep(struct admission *admission, enum ledger_kind kind, uint64_t key
   ledger_entry old, entry = {
                         .key = key,
                         .bytes = admission->bytes,
-                        .owner = (uintptr_t)admission->place.context,
+                        .owner = admission->place.owner,
                         .references = 1,
                         .share = (uint16_t)admission->share,
                         .kind = (uint8_t)kind,
@@ -73,10 +73,10 @@ CUresult refund_end(const struct refund *refund, CUresult result) {
   return result;
 }
 
-void admit_refund_context(CUcontext context) {
+void admit_refund_owned(uint64_t owner) {
   static const enum ledger_kind kinds[] = {LEDGER_POINTER, LEDGER_ARRAY};
   ledger_entry entry;
-  for (unsigned i = 0; context != NULL && i < sizeof kinds / sizeof kinds[0]; i++) {
-    while (ledger_take_owned(kinds[i], (uintptr_t)context, &entry)) admit_refund(&entry);
+  for (unsigned i = 0; owner != 0 && i < sizeof kinds / sizeof kinds[0]; i++) {
+    while (ledger_take_owned(kinds[i], owner, &entry)) admit_refund(&entry);
   }
 }

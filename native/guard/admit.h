@@ -39,7 +39,7 @@ struct refund {
 struct refund refund_begin(enum ledger_kind kind, uint64_t key);
 CUresult refund_end(const struct refund *refund, CUresult result);
 
-/* Gives back all that died with a context. */
-void admit_refund_context(CUcontext context);
+/* Gives back all that died with its owner (see struct device_place). */
+void admit_refund_owned(uint64_t owner);
 
 #endif

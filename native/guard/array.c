@@ -15,14 +15,11 @@ static uint64_t element_bytes(const struct shape *shape) {
   uint64_t channels = shape->channels != 0 ? shape->channels : 1;
   switch (shape->format) {
     case CU_AD_FORMAT_UNSIGNED_INT8:
-    case CU_AD_FORMAT_SIGNED_INT8:
-      return channels;
+    case CU_AD_FORMAT_SIGNED_INT8: return channels;
     case CU_AD_FORMAT_UNSIGNED_INT16:
     case CU_AD_FORMAT_SIGNED_INT16:
-    case CU_AD_FORMAT_HALF:
-      return channels * 2;
-    default: /* 32 bits a channel; packed and compressed formats need no more */
-      return channels * 4;
+    case CU_AD_FORMAT_HALF: return channels * 2;
+    default: /* 32 bits a channel; packed and compressed formats need no more */ return channels * 4;
   }
 }
 
@@ -75,10 +72,12 @@ static CUresult create(guard_function *function, CUarray *array, const void *des
   return settle(&admission, result, *array, (destroy_fn *)REAL(cuArrayDestroy));
 }
 
-#define SHAPE_2D(d) ((d) == NULL ? (struct shape){0} : (struct shape){(d)->Width, (d)->Height, 0, (d)->Format, (d)->NumChannels, 0, 1})
-#define SHAPE_3D(d, levels)       \
-  ((d) == NULL ? (struct shape){0} \
-               : (struct shape){(d)->Width, (d)->Height, (d)->Depth, (d)->Format, (d)->NumChannels, (d)->Flags, (levels)})
+#define SHAPE_2D(d) \
+  ((d) == NULL ? (struct shape){0} : (struct shape){(d)->Width, (d)->Height, 0, (d)->Format, (d)->NumChannels, 0, 1})
+#define SHAPE_3D(d, levels) \
+  ((d) == NULL              \
+       ? (struct shape){0}  \
+       : (struct shape){(d)->Width, (d)->Height, (d)->Depth, (d)->Format, (d)->NumChannels, (d)->Flags, (levels)})
 
 GUARD_EXPORT CUresult cuArrayCreate(CUarray *array, const CUDA_ARRAY_DESCRIPTOR_v1 *descriptor) {
   return create(driver_function(HOOK_cuArrayCreate), array, descriptor, SHAPE_2D(descriptor));
@@ -111,7 +110,8 @@ GUARD_EXPORT CUresult cuMipmappedArrayCreate(CUmipmappedArray *array, const CUDA
   if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
   GATE(limited);
   struct device_place place;
-  if (!limited || array == NULL || descriptor == NULL || !device_current(&place)) return real(array, descriptor, levels);
+  if (!limited || array == NULL || descriptor == NULL || !device_current(&place))
+    return real(array, descriptor, levels);
   struct admission admission;
   struct shape shape = SHAPE_3D(descriptor, levels);
   CUresult result = admit(&admission, &place, shape_bytes(&shape));

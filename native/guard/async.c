@@ -35,7 +35,8 @@ static CUresult alloc_async(alloc_async_fn *real, CUdeviceptr *pointer, size_t b
   return settle(&admission, result, *pointer);
 }
 
-static CUresult alloc_from_pool(alloc_from_pool_fn *real, CUdeviceptr *pointer, size_t bytes, CUmemoryPool pool, CUstream stream) {
+static CUresult alloc_from_pool(alloc_from_pool_fn *real, CUdeviceptr *pointer, size_t bytes, CUmemoryPool pool,
+                                CUstream stream) {
   if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
   GATE(limited);
   struct device_place place;
@@ -70,7 +71,8 @@ GUARD_EXPORT CUresult cuMemAllocFromPoolAsync(CUdeviceptr *pointer, size_t bytes
   return alloc_from_pool(REAL(cuMemAllocFromPoolAsync), pointer, bytes, pool, stream);
 }
 
-GUARD_EXPORT CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr *pointer, size_t bytes, CUmemoryPool pool, CUstream stream) {
+GUARD_EXPORT CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr *pointer, size_t bytes, CUmemoryPool pool,
+                                                   CUstream stream) {
   return alloc_from_pool(REAL(cuMemAllocFromPoolAsync_ptsz), pointer, bytes, pool, stream);
 }
 

@@ -10,7 +10,7 @@ static CUresult destroy(destroy_fn *real, CUcontext context) {
   if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
   GATE(limited);
   CUresult result = real(context);
-  if (limited && result == CUDA_SUCCESS) admit_refund_context(context);
+  if (limited && result == CUDA_SUCCESS) admit_refund_owned((uintptr_t)context);
   return result;
 }
 
@@ -39,17 +39,16 @@ static CUresult leave_primary(primary_fn *real, CUdevice device) {
   if (!limited) return real(device);
   CUcontext primary = primary_of(device);
   CUresult result = real(device);
-  if (result == CUDA_SUCCESS && primary != NULL && !is_active(device)) admit_refund_context(primary);
+  if (result == CUDA_SUCCESS && primary != NULL && !is_active(device)) {
+    admit_refund_owned((uintptr_t)primary);
+    admit_refund_owned(device_owner(device));
+  }
   return result;
 }
 
-GUARD_EXPORT CUresult cuCtxDestroy(CUcontext context) {
-  return destroy(REAL(cuCtxDestroy), context);
-}
+GUARD_EXPORT CUresult cuCtxDestroy(CUcontext context) { return destroy(REAL(cuCtxDestroy), context); }
 
-GUARD_EXPORT CUresult cuCtxDestroy_v2(CUcontext context) {
-  return destroy(REAL(cuCtxDestroy_v2), context);
-}
+GUARD_EXPORT CUresult cuCtxDestroy_v2(CUcontext context) { return destroy(REAL(cuCtxDestroy_v2), context); }
 
 GUARD_EXPORT CUresult cuDevicePrimaryCtxRelease(CUdevice device) {
   return leave_primary(REAL(cuDevicePrimaryCtxRelease), device);

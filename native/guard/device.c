@@ -18,8 +18,12 @@ void device_reset(void) {
 bool device_current(struct device_place *out) {
   cuCtxGetCurrent_fn *current = DRIVER(cuCtxGetCurrent);
   cuCtxGetDevice_fn *device = DRIVER(cuCtxGetDevice);
+  CUcontext context = NULL;
+  *out = (struct device_place){.device = -1, .owner = 0};
   if (current == NULL || device == NULL) return false;
-  return current(&out->context) == CUDA_SUCCESS && out->context != NULL && device(&out->device) == CUDA_SUCCESS;
+  if (current(&context) != CUDA_SUCCESS || context == NULL || device(&out->device) != CUDA_SUCCESS) return false;
+  out->owner = (uintptr_t)context;
+  return true;
 }
 
 /* The device of a context that is not the current one: only the current context can be asked. */
@@ -39,11 +43,12 @@ bool device_of_stream(CUstream stream, struct device_place *out) {
   if ((uintptr_t)stream > CU_STREAM_PER_THREAD_VALUE) {
     cuStreamGetCtx_fn *context_of = DRIVER(cuStreamGetCtx);
     CUcontext context = NULL;
-    if (context_of != NULL && context_of(stream, &context) == CUDA_SUCCESS && context != NULL && (!known || context != out->context)) {
+    if (context_of != NULL && context_of(stream, &context) == CUDA_SUCCESS && context != NULL &&
+        (!known || (uintptr_t)context != out->owner)) {
       known = device_of_context(context, &out->device);
     }
   }
-  out->context = NULL;
+  out->owner = device_owner(out->device);
   return known;
 }
 
@@ -65,13 +70,14 @@ static bool is_default_pool(CUmemoryPool pool, CUdevice *out) {
 bool device_of_pool(CUmemoryPool pool, CUstream stream, struct device_place *out, bool *on_host) {
   ledger_entry known;
   *on_host = false;
-  out->context = NULL;
   if (ledger_get(LEDGER_POOL, (uintptr_t)pool, &known)) {
     *on_host = known.device == POOL_ON_HOST;
     out->device = known.device;
-    return true;
+  } else if (!is_default_pool(pool, &out->device)) {
+    return device_of_stream(stream, out);
   }
-  return is_default_pool(pool, &out->device) || device_of_stream(stream, out);
+  out->owner = device_owner(out->device);
+  return true;
 }
 
 static void write_uuid(const CUuuid *uuid, char text[SHARE_UUID_TEXT]) {
@@ -93,7 +99,8 @@ bool device_shares(CUdevice device, share_set *out) {
     *out = atomic_load_explicit(&cached_shares[device], memory_order_relaxed);
     return true;
   }
-  cuDeviceGetUuid_fn *uuid_of = (cuDeviceGetUuid_fn *)DRIVER(cuDeviceGetUuid_v2); /* tells MIG instances apart; CUDA 11.4 */
+  cuDeviceGetUuid_fn *uuid_of =
+      (cuDeviceGetUuid_fn *)DRIVER(cuDeviceGetUuid_v2); /* tells MIG instances apart; CUDA 11.4 */
   if (uuid_of == NULL) uuid_of = DRIVER(cuDeviceGetUuid);
   CUuuid uuid;
   if (uuid_of == NULL || uuid_of(&uuid, device) != CUDA_SUCCESS) return false;

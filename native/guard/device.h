@@ -13,8 +13,11 @@
 
 struct device_place {
   CUdevice device;
-  CUcontext context; /* NULL when the memory does not die with a context */
+  uint64_t owner; /* what memory allocated there dies with: a context, all of the device, or 0: neither */
 };
+
+/* Stream-ordered memory belongs to no context; it goes when the primary context is reset.  No context has so low an address. */
+static inline uint64_t device_owner(CUdevice device) { return (uint64_t)(uint32_t)device + 1u; }
 
 /* First use of the process, or of a forked child. */
 void device_reset(void);

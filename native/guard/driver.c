@@ -8,7 +8,8 @@
 
 #include "elf.h"
 
-static const char *const sonames[LIBRARY_COUNT] = {[LIBRARY_CUDA] = "libcuda.so.1", [LIBRARY_NVML] = "libnvidia-ml.so.1"};
+static const char *const sonames[LIBRARY_COUNT] = {[LIBRARY_CUDA] = "libcuda.so.1",
+                                                   [LIBRARY_NVML] = "libnvidia-ml.so.1"};
 
 /* Threads that meet here compute the same values; no lock is held across the dynamic linker, which has locks of its own. */
 static _Atomic(void *) libc_dlsym;
@@ -33,9 +34,7 @@ static void *from_libc(_Atomic(void *) *cache, const char *name) {
   return found;
 }
 
-driver_dlsym_fn *driver_libc_dlsym(void) {
-  return (driver_dlsym_fn *)as_function(from_libc(&libc_dlsym, "dlsym"));
-}
+driver_dlsym_fn *driver_libc_dlsym(void) { return (driver_dlsym_fn *)as_function(from_libc(&libc_dlsym, "dlsym")); }
 
 driver_dlvsym_fn *driver_libc_dlvsym(void) {
   return (driver_dlvsym_fn *)as_function(from_libc(&libc_dlvsym, "dlvsym"));
@@ -47,7 +46,8 @@ static bool resolve(enum guard_library library) {
   void *handle = dlopen(sonames[library], RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
   if (handle != NULL && find != NULL) {
     for (int i = 0; i < SYMBOL_COUNT; i++) {
-      if (guard_symbols[i].library == library) atomic_store_explicit(&functions[i], find(handle, guard_symbols[i].name), memory_order_relaxed);
+      if (guard_symbols[i].library == library)
+        atomic_store_explicit(&functions[i], find(handle, guard_symbols[i].name), memory_order_relaxed);
     }
     atomic_store_explicit(&handles[library], handle, memory_order_relaxed);
     atomic_store_explicit(&resolved[library], true, memory_order_release);

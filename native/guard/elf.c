@@ -12,7 +12,7 @@ struct search {
 };
 
 struct symbols {
-  const ElfW(Sym) *table;
+  const ElfW(Sym) * table;
   const char *strings;
   const uint32_t *gnu_hash;
   const uint32_t *sysv_hash;
@@ -23,7 +23,7 @@ static const void *address(const struct dl_phdr_info *object, ElfW(Addr) value) 
   return (const void *)(value < object->dlpi_addr ? object->dlpi_addr + value : value);
 }
 
-static struct symbols symbols_of(const struct dl_phdr_info *object, const ElfW(Dyn) *entry) {
+static struct symbols symbols_of(const struct dl_phdr_info *object, const ElfW(Dyn) * entry) {
   struct symbols found = {NULL, NULL, NULL, NULL};
   for (; entry->d_tag != DT_NULL; entry++) {
     if (entry->d_tag == DT_SYMTAB) found.table = address(object, entry->d_un.d_ptr);
@@ -50,7 +50,7 @@ static uint32_t symbol_count(const struct symbols *symbols) {
   return last + 1;
 }
 
-static void *function_of(const struct dl_phdr_info *object, const ElfW(Dyn) *dynamic, const char *name) {
+static void *function_of(const struct dl_phdr_info *object, const ElfW(Dyn) * dynamic, const char *name) {
   struct symbols symbols = symbols_of(object, dynamic);
   if (symbols.table == NULL || symbols.strings == NULL) return NULL;
   uint32_t count = symbol_count(&symbols);

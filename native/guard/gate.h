@@ -17,9 +17,7 @@ static inline void gate_leave(const bool *limited) {
 }
 
 /* True when there is something to enforce and no hook below us on this thread's stack is already doing it. */
-static inline bool gate_enter(void) {
-  return gate_depth++ == 0 && process_is_limited();
-}
+static inline bool gate_enter(void) { return gate_depth++ == 0 && process_is_limited(); }
 
 /* Declares `limited`; the gate is left at the end of the block. */
 #define GATE(limited) __attribute__((cleanup(gate_leave))) const bool limited = gate_enter()

@@ -22,12 +22,11 @@ static uint64_t hash(uint8_t kind, uint64_t key) {
   return mixed ^ (mixed >> 29);
 }
 
-static struct shard *shard_of(uint64_t hashed) {
-  return &shards[(hashed >> 40) % SHARDS];
-}
+static struct shard *shard_of(uint64_t hashed) { return &shards[(hashed >> 40) % SHARDS]; }
 
 void ledger_reset(void) {
-  memset(shards, 0, sizeof shards); /* a parent's tables stay mapped: another of its threads may have been changing them */
+  memset(shards, 0,
+         sizeof shards); /* a parent's tables stay mapped: another of its threads may have been changing them */
 }
 
 /* The entry, or the free place where it would go.  The table is never full. */

@@ -26,12 +26,11 @@ uint32_t limits_checksum(const hami_limits *page) {
   return ~crc32_add(crc, bytes + rest, sizeof *page - rest);
 }
 
-static bool is_text(const char *field, size_t size) {
-  return field[0] != '\0' && memchr(field, '\0', size) != NULL;
-}
+static bool is_text(const char *field, size_t size) { return field[0] != '\0' && memchr(field, '\0', size) != NULL; }
 
 int limits_parse(const hami_limits *page, guard_limits *out, guard_error *err) {
-  if (memcmp(page->magic, HAMI_LIMITS_MAGIC, sizeof page->magic) != 0) return guard_fail(err, EINVAL, "limits: wrong magic");
+  if (memcmp(page->magic, HAMI_LIMITS_MAGIC, sizeof page->magic) != 0)
+    return guard_fail(err, EINVAL, "limits: wrong magic");
   if (page->abi_version != HAMI_ABI_VERSION) return guard_fail(err, EPROTO, "limits: another ABI version");
   if (page->checksum != limits_checksum(page)) return guard_fail(err, EBADMSG, "limits: wrong checksum");
   if (!is_text(page->device_uuid, sizeof page->device_uuid)) return guard_fail(err, EINVAL, "limits: no device UUID");

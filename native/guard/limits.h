@@ -13,7 +13,7 @@
 
 typedef struct guard_limits {
   uint64_t memory_limit_bytes; /* 0: no limit */
-  char device_uuid[sizeof ((hami_limits *)0)->device_uuid];
+  char device_uuid[sizeof((hami_limits *)0)->device_uuid];
   uint32_t sequence; /* of the page these values came from */
 } guard_limits;
 

@@ -3,7 +3,8 @@
 #include "prim.h"
 
 enum { SPINS = 100 };
-static const uint64_t WAIT_NS = 100000000u; /* a wake-up cannot be lost; the bound only keeps a bug from becoming a hang */
+static const uint64_t WAIT_NS =
+    100000000u; /* a wake-up cannot be lost; the bound only keeps a bug from becoming a hang */
 
 static inline void pause_cpu(void) {
 #if defined(__x86_64__)
@@ -25,6 +26,4 @@ void guard_lock_wait(guard_lock *lock) {
   while (__atomic_exchange_n(&lock->word, 2u, __ATOMIC_ACQUIRE) != 0) prim_futex_wait(&lock->word, 2u, WAIT_NS, false);
 }
 
-void guard_lock_wake(guard_lock *lock) {
-  prim_futex_wake(&lock->word, 1, false);
-}
+void guard_lock_wake(guard_lock *lock) { prim_futex_wake(&lock->word, 1, false); }

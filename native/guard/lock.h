@@ -14,20 +14,19 @@ void guard_lock_wake(guard_lock *lock);
 
 static inline void guard_lock_take(guard_lock *lock) {
   uint32_t expected = 0;
-  if (!__atomic_compare_exchange_n(&lock->word, &expected, 1u, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) guard_lock_wait(lock);
+  if (!__atomic_compare_exchange_n(&lock->word, &expected, 1u, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+    guard_lock_wait(lock);
 }
 
 static inline void guard_lock_drop(guard_lock *lock) {
   if (__atomic_exchange_n(&lock->word, 0u, __ATOMIC_RELEASE) == 2u) guard_lock_wake(lock);
 }
 
-static inline void guard_lock_cleanup(guard_lock **lock) {
-  guard_lock_drop(*lock);
-}
+static inline void guard_lock_cleanup(guard_lock **lock) { guard_lock_drop(*lock); }
 
 /* Holds the lock until the end of the enclosing block. */
-#define GUARD_HOLD(lock)                                                                  \
-  guard_lock_take(lock);                                                                  \
+#define GUARD_HOLD(lock) \
+  guard_lock_take(lock); \
   __attribute__((cleanup(guard_lock_cleanup), unused)) guard_lock *guard_held_lock = (lock)
 
 #endif

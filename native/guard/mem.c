@@ -76,12 +76,14 @@ static CUresult settle_pitched(struct admission *admission, CUresult result, CUd
   return settle(admission, result, pointer);
 }
 
-GUARD_EXPORT CUresult cuMemAllocPitch_v2(CUdeviceptr *pointer, size_t *pitch, size_t width, size_t height, unsigned int element) {
+GUARD_EXPORT CUresult cuMemAllocPitch_v2(CUdeviceptr *pointer, size_t *pitch, size_t width, size_t height,
+                                         unsigned int element) {
   __typeof__(&cuMemAllocPitch_v2) real = REAL(cuMemAllocPitch_v2);
   if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
   GATE(limited);
   struct device_place place;
-  if (!limited || pointer == NULL || pitch == NULL || !device_current(&place)) return real(pointer, pitch, width, height, element);
+  if (!limited || pointer == NULL || pitch == NULL || !device_current(&place))
+    return real(pointer, pitch, width, height, element);
   struct admission admission;
   CUresult result = admit(&admission, &place, pitched_bytes(width, height));
   if (result != CUDA_SUCCESS) return result;
@@ -89,13 +91,14 @@ GUARD_EXPORT CUresult cuMemAllocPitch_v2(CUdeviceptr *pointer, size_t *pitch, si
   return settle_pitched(&admission, result, *pointer, (uint64_t)*pitch * height);
 }
 
-GUARD_EXPORT CUresult cuMemAllocPitch(CUdeviceptr_v1 *pointer, unsigned int *pitch, unsigned int width, unsigned int height,
-                                      unsigned int element) {
+GUARD_EXPORT CUresult cuMemAllocPitch(CUdeviceptr_v1 *pointer, unsigned int *pitch, unsigned int width,
+                                      unsigned int height, unsigned int element) {
   __typeof__(&cuMemAllocPitch) real = REAL(cuMemAllocPitch);
   if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
   GATE(limited);
   struct device_place place;
-  if (!limited || pointer == NULL || pitch == NULL || !device_current(&place)) return real(pointer, pitch, width, height, element);
+  if (!limited || pointer == NULL || pitch == NULL || !device_current(&place))
+    return real(pointer, pitch, width, height, element);
   struct admission admission;
   CUresult result = admit(&admission, &place, pitched_bytes(width, height));
   if (result != CUDA_SUCCESS) return result;

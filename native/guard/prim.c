@@ -33,9 +33,7 @@ void prim_close(int fd) {
   if (fd >= 0) (void)call(SYS_close, fd, 0, 0, 0);
 }
 
-void prim_close_cleanup(int *fd) {
-  prim_close(*fd);
-}
+void prim_close_cleanup(int *fd) { prim_close(*fd); }
 
 int prim_raise(int fd) {
   long raised = call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, RAISED_FD, 0);
@@ -75,9 +73,7 @@ void *prim_map(int fd, size_t size, bool writable) {
   return mapped(size, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd);
 }
 
-void *prim_pages(size_t size) {
-  return mapped(size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
-}
+void *prim_pages(size_t size) { return mapped(size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1); }
 
 void prim_unmap(void *address, size_t size) {
   int saved = errno;
@@ -157,9 +153,7 @@ int prim_each_directory(const char *path, int (*visit)(const char *name, void *c
   }
 }
 
-int32_t prim_pid(void) {
-  return (int32_t)getpid();
-}
+int32_t prim_pid(void) { return (int32_t)getpid(); }
 
 static uint64_t clock_ns(clockid_t clock) {
   struct timespec now = {0};
@@ -169,14 +163,8 @@ static uint64_t clock_ns(clockid_t clock) {
   return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-uint64_t prim_boottime_ns(void) {
-  return clock_ns(CLOCK_BOOTTIME);
-}
+uint64_t prim_boottime_ns(void) { return clock_ns(CLOCK_BOOTTIME); }
 
-uint64_t prim_monotonic_ns(void) {
-  return clock_ns(CLOCK_MONOTONIC);
-}
+uint64_t prim_monotonic_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
 
-uint64_t prim_coarse_ns(void) {
-  return clock_ns(CLOCK_MONOTONIC_COARSE);
-}
+uint64_t prim_coarse_ns(void) { return clock_ns(CLOCK_MONOTONIC_COARSE); }

@@ -43,7 +43,8 @@ static int hook_for(const char *base, int version, uint64_t flags) {
   for (int i = 0; i < HOOK_COUNT; i++) {
     const struct guard_symbol_info *hook = &guard_symbols[i];
     if (hook->library != LIBRARY_CUDA || hook->since > version || strcmp(hook->base, base) != 0) continue;
-    bool better = best < 0 || hook->since > guard_symbols[best].since || (hook->since == guard_symbols[best].since && hook->twin == twin);
+    bool better = best < 0 || hook->since > guard_symbols[best].since ||
+                  (hook->since == guard_symbols[best].since && hook->twin == twin);
     if (better) best = i;
   }
   return best;
@@ -53,7 +54,8 @@ static void *substitute(const char *base, void *found, int version, uint64_t fla
   int hook = -1;
   for (int i = 0; i < HOOK_COUNT; i++) {
     if (guard_symbols[i].library != LIBRARY_CUDA) continue;
-    if (as_address(guard_symbols[i].hook) == found) return found; /* a driver whose own references the linker bound to us */
+    if (as_address(guard_symbols[i].hook) == found)
+      return found; /* a driver whose own references the linker bound to us */
     if (as_address(driver_function((enum guard_symbol)i)) != found) continue;
     if (hook < 0 || strcmp(guard_symbols[i].base, base) == 0) hook = i;
   }
@@ -64,7 +66,8 @@ static void *substitute(const char *base, void *found, int version, uint64_t fla
   return hook < 0 ? found : as_address(guard_symbols[hook].hook);
 }
 
-GUARD_EXPORT CUresult cuGetProcAddress_v2(const char *symbol, void **function, int version, uint64_t flags, int *status) {
+GUARD_EXPORT CUresult cuGetProcAddress_v2(const char *symbol, void **function, int version, uint64_t flags,
+                                          int *status) {
   __typeof__(&cuGetProcAddress_v2) real = REAL(cuGetProcAddress_v2);
   if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
   CUresult result = real(symbol, function, version, flags, status);

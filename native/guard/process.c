@@ -49,7 +49,8 @@ static void set_up(struct process_page *where) {
       prim_futex_wait(&where->state, state, SETUP_NAP_NS, false);
       continue;
     }
-    if (!__atomic_compare_exchange_n(&where->state, &state, self | SETTING_UP, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) continue;
+    if (!__atomic_compare_exchange_n(&where->state, &state, self | SETTING_UP, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+      continue;
     ledger_reset();
     device_reset();
     share_reset();

@@ -22,63 +22,73 @@ struct route guard_route_dlsym(void *handle, const char *name);
 struct route guard_route_dlvsym(void *handle, const char *name, const char *version);
 
 #if defined(__x86_64__)
-#define THUNK(function)                              \
-  __asm__(".text\n"                                  \
-          ".globl " #function "\n"                   \
-          ".type " #function ", @function\n"         \
-          ".p2align 4\n" #function ":\n"             \
-          ".cfi_startproc\n"                         \
-          "endbr64\n"                                \
-          "push %rdi\n"                              \
-          ".cfi_adjust_cfa_offset 8\n"               \
-          "push %rsi\n"                              \
-          ".cfi_adjust_cfa_offset 8\n"               \
-          "push %rdx\n"                              \
-          ".cfi_adjust_cfa_offset 8\n"               \
-          "call guard_route_" #function "\n"         \
-          "mov %rdx, %r11\n"                         \
-          "pop %rdx\n"                               \
-          ".cfi_adjust_cfa_offset -8\n"              \
-          "pop %rsi\n"                               \
-          ".cfi_adjust_cfa_offset -8\n"              \
-          "pop %rdi\n"                               \
-          ".cfi_adjust_cfa_offset -8\n"              \
-          "test %rax, %rax\n"                        \
-          "jnz 1f\n"                                 \
-          "mov %r11, %rax\n"                         \
-          "ret\n"                                    \
-          "1: jmp *%rax\n"                           \
-          ".cfi_endproc\n"                           \
-          ".size " #function ", . - " #function "\n")
+#define THUNK(function)             \
+  __asm__(                          \
+      ".text\n"                     \
+      ".globl " #function           \
+      "\n"                          \
+      ".type " #function            \
+      ", @function\n"               \
+      ".p2align 4\n" #function      \
+      ":\n"                         \
+      ".cfi_startproc\n"            \
+      "endbr64\n"                   \
+      "push %rdi\n"                 \
+      ".cfi_adjust_cfa_offset 8\n"  \
+      "push %rsi\n"                 \
+      ".cfi_adjust_cfa_offset 8\n"  \
+      "push %rdx\n"                 \
+      ".cfi_adjust_cfa_offset 8\n"  \
+      "call guard_route_" #function \
+      "\n"                          \
+      "mov %rdx, %r11\n"            \
+      "pop %rdx\n"                  \
+      ".cfi_adjust_cfa_offset -8\n" \
+      "pop %rsi\n"                  \
+      ".cfi_adjust_cfa_offset -8\n" \
+      "pop %rdi\n"                  \
+      ".cfi_adjust_cfa_offset -8\n" \
+      "test %rax, %rax\n"           \
+      "jnz 1f\n"                    \
+      "mov %r11, %rax\n"            \
+      "ret\n"                       \
+      "1: jmp *%rax\n"              \
+      ".cfi_endproc\n"              \
+      ".size " #function ", . - " #function "\n")
 #elif defined(__aarch64__)
-#define THUNK(function)                              \
-  __asm__(".text\n"                                  \
-          ".globl " #function "\n"                   \
-          ".type " #function ", %function\n"         \
-          ".p2align 4\n" #function ":\n"             \
-          ".cfi_startproc\n"                         \
-          "hint #34\n" /* bti c */                   \
-          "stp x29, x30, [sp, #-48]!\n"              \
-          ".cfi_def_cfa_offset 48\n"                 \
-          ".cfi_offset x29, -48\n"                   \
-          ".cfi_offset x30, -40\n"                   \
-          "stp x0, x1, [sp, #16]\n"                  \
-          "str x2, [sp, #32]\n"                      \
-          "bl guard_route_" #function "\n"           \
-          "mov x16, x0\n"                            \
-          "mov x17, x1\n"                            \
-          "ldr x2, [sp, #32]\n"                      \
-          "ldp x0, x1, [sp, #16]\n"                  \
-          "ldp x29, x30, [sp], #48\n"                \
-          ".cfi_restore x29\n"                       \
-          ".cfi_restore x30\n"                       \
-          ".cfi_def_cfa_offset 0\n"                  \
-          "cbnz x16, 1f\n"                           \
-          "mov x0, x17\n"                            \
-          "ret\n"                                    \
-          "1: br x16\n"                              \
-          ".cfi_endproc\n"                           \
-          ".size " #function ", . - " #function "\n")
+#define THUNK(function)             \
+  __asm__(                          \
+      ".text\n"                     \
+      ".globl " #function           \
+      "\n"                          \
+      ".type " #function            \
+      ", %function\n"               \
+      ".p2align 4\n" #function      \
+      ":\n"                         \
+      ".cfi_startproc\n"            \
+      "hint #34\n" /* bti c */      \
+      "stp x29, x30, [sp, #-48]!\n" \
+      ".cfi_def_cfa_offset 48\n"    \
+      ".cfi_offset x29, -48\n"      \
+      ".cfi_offset x30, -40\n"      \
+      "stp x0, x1, [sp, #16]\n"     \
+      "str x2, [sp, #32]\n"         \
+      "bl guard_route_" #function   \
+      "\n"                          \
+      "mov x16, x0\n"               \
+      "mov x17, x1\n"               \
+      "ldr x2, [sp, #32]\n"         \
+      "ldp x0, x1, [sp, #16]\n"     \
+      "ldp x29, x30, [sp], #48\n"   \
+      ".cfi_restore x29\n"          \
+      ".cfi_restore x30\n"          \
+      ".cfi_def_cfa_offset 0\n"     \
+      "cbnz x16, 1f\n"              \
+      "mov x0, x17\n"               \
+      "ret\n"                       \
+      "1: br x16\n"                 \
+      ".cfi_endproc\n"              \
+      ".size " #function ", . - " #function "\n")
 #else
 #error "the guard knows x86-64 and arm64"
 #endif
@@ -120,7 +130,8 @@ __attribute__((visibility("hidden"), used)) struct route guard_route_dlsym(void 
   return result;
 }
 
-__attribute__((visibility("hidden"), used)) struct route guard_route_dlvsym(void *handle, const char *name, const char *version) {
+__attribute__((visibility("hidden"), used)) struct route guard_route_dlvsym(void *handle, const char *name,
+                                                                            const char *version) {
   int saved = errno;
   driver_dlvsym_fn *find = driver_libc_dlvsym();
   int hook = hook_named(name);

@@ -13,8 +13,8 @@ enum { NAME_SIZE = 161, PATH_SIZE = USAGE_PATH_SIZE };
 
 struct share {
   const hami_limits *page;
-  uint32_t sequence;        /* of the page when limit_bytes was taken */
-  uint64_t limit_bytes;     /* 0: none */
+  uint32_t sequence;    /* of the page when limit_bytes was taken */
+  uint64_t limit_bytes; /* 0: none */
   guard_lock refresh_lock;
   char name[NAME_SIZE];
   char uuid[SHARE_UUID_TEXT];
@@ -95,13 +95,9 @@ void share_reset(void) {
   scan();
 }
 
-unsigned share_count(void) {
-  return atomic_load_explicit(&valid_count, memory_order_acquire);
-}
+unsigned share_count(void) { return atomic_load_explicit(&valid_count, memory_order_acquire); }
 
-bool share_is_any_broken(void) {
-  return atomic_load_explicit(&any_broken, memory_order_relaxed);
-}
+bool share_is_any_broken(void) { return atomic_load_explicit(&any_broken, memory_order_relaxed); }
 
 void share_heal(void) {
   GUARD_HOLD(&scan_lock);
@@ -147,9 +143,7 @@ int share_reserve(share_set set, uint64_t bytes) {
   return result;
 }
 
-void share_release(unsigned share, uint64_t bytes) {
-  usage_release(&shares[share].usage, bytes);
-}
+void share_release(unsigned share, uint64_t bytes) { usage_release(&shares[share].usage, bytes); }
 
 void share_look(share_set set, struct share_view *out) {
   memset(out, 0, sizeof *out);

@@ -22,9 +22,7 @@ void usage_forget(guard_usage *usage) {
 }
 
 /* The magic as one word, so that it is there whole or not at all. */
-static uint64_t *magic_of(hami_usage *shared) {
-  return (uint64_t *)(void *)shared->header.magic;
-}
+static uint64_t *magic_of(hami_usage *shared) { return (uint64_t *)(void *)shared->header.magic; }
 
 static uint64_t magic_word(void) {
   uint64_t word;

@@ -58,25 +58,17 @@ bool usage_slot_is_ours(const guard_usage *usage);
 /* True when fd still is the usage file. */
 bool usage_fd_is_ours(const guard_usage *usage);
 
-static inline uint64_t usage_byte(uint32_t slot) {
-  return (uint64_t)HAMI_USAGE_SIZE + slot;
-}
+static inline uint64_t usage_byte(uint32_t slot) { return (uint64_t)HAMI_USAGE_SIZE + slot; }
 
 static inline uint64_t usage_add(uint64_t a, uint64_t b) {
   uint64_t sum;
   return __builtin_add_overflow(a, b, &sum) ? UINT64_MAX : sum;
 }
 
-static inline uint64_t usage_sub(uint64_t a, uint64_t b) {
-  return a > b ? a - b : 0;
-}
+static inline uint64_t usage_sub(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
 
-static inline uint64_t usage_load(const uint64_t *field) {
-  return __atomic_load_n(field, __ATOMIC_RELAXED);
-}
+static inline uint64_t usage_load(const uint64_t *field) { return __atomic_load_n(field, __ATOMIC_RELAXED); }
 
-static inline void usage_store(uint64_t *field, uint64_t value) {
-  __atomic_store_n(field, value, __ATOMIC_RELAXED);
-}
+static inline void usage_store(uint64_t *field, uint64_t value) { __atomic_store_n(field, value, __ATOMIC_RELAXED); }
 
 #endif

@@ -29,7 +29,8 @@ static bool swap(uint32_t *word, uint32_t from, uint32_t to) {
 
 bool usage_fd_is_ours(const guard_usage *usage) {
   struct prim_file file;
-  return usage->fd >= 0 && prim_stat(usage->fd, &file) == 0 && file.device == usage->device && file.inode == usage->inode;
+  return usage->fd >= 0 && prim_stat(usage->fd, &file) == 0 && file.device == usage->device &&
+         file.inode == usage->inode;
 }
 
 void usage_shared_recount(guard_usage *usage) {
@@ -113,7 +114,8 @@ static int move_in(guard_usage *usage, uint32_t index) {
     return result;
   }
   hami_usage_slot *slot = &shared->slots[index];
-  usage_store(&shared->header.used_bytes, usage_sub(usage_load(&shared->header.used_bytes), usage_load(&slot->used_bytes)));
+  usage_store(&shared->header.used_bytes,
+              usage_sub(usage_load(&shared->header.used_bytes), usage_load(&slot->used_bytes)));
   memset(slot, 0, sizeof *slot);
   usage->started_ns = prim_boottime_ns();
   slot->pid = prim_pid();

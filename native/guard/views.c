@@ -3,9 +3,7 @@
 #include "driver.h"
 #include "gate.h"
 
-static uint64_t least(uint64_t a, uint64_t b) {
-  return a < b ? a : b;
-}
+static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
 struct memory {
   uint64_t total, free;

@@ -14,7 +14,7 @@ GUARD_EXPORT CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t b
   if (!limited || handle == NULL || prop == NULL || prop->location.type != CU_MEM_LOCATION_TYPE_DEVICE) {
     return real(handle, bytes, prop, flags);
   }
-  struct device_place place = {.device = prop->location.id, .context = NULL};
+  struct device_place place = {.device = prop->location.id, .owner = 0};
   struct admission admission;
   CUresult result = admit(&admission, &place, bytes);
   if (result != CUDA_SUCCESS) return result;

@@ -94,15 +94,15 @@ static guard_function *find(const char *name) {
 }
 
 /* Calls a function by name; MISSING when the route does not lead to it. */
-#define CALL(name, ...)                                                   \
-  ({                                                                      \
-    __typeof__(&(name)) function_ = (__typeof__(&(name)))find(#name);     \
-    function_ != NULL ? function_(__VA_ARGS__) : MISSING;                 \
+#define CALL(name, ...)                                               \
+  ({                                                                  \
+    __typeof__(&(name)) function_ = (__typeof__(&(name)))find(#name); \
+    function_ != NULL ? function_(__VA_ARGS__) : MISSING;             \
   })
-#define PLAIN(name, type, ...)                                            \
-  ({                                                                      \
-    type *function_ = (type *)find(#name);                                \
-    function_ != NULL ? function_(__VA_ARGS__) : MISSING;                 \
+#define PLAIN(name, type, ...)                            \
+  ({                                                      \
+    type *function_ = (type *)find(#name);                \
+    function_ != NULL ? function_(__VA_ARGS__) : MISSING; \
   })
 
 static bool open_libraries(void) {
@@ -178,7 +178,8 @@ static void nvml_memory(unsigned int index) {
   if (result == 0) result = PLAIN(nvmlDeviceGetHandleByIndex_v2, handle_fn, index, &device);
   if (result == 0) result = CALL(nvmlDeviceGetMemoryInfo, device, &one);
   if (result == 0) result = CALL(nvmlDeviceGetMemoryInfo_v2, device, &two);
-  printf("%d %llu %llu %llu %llu %llu %llu %llu\n", result, one.total, one.free, one.used, two.total, two.free, two.used, two.reserved);
+  printf("%d %llu %llu %llu %llu %llu %llu %llu\n", result, one.total, one.free, one.used, two.total, two.free,
+         two.used, two.reserved);
 }
 
 static bool maps_usage_file(void) {

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from native.guard.harness import Container, Node, Programs
+
 from hacklib.native import build
 from hacklib.paths import REPOSITORY
 from hacklib.toolchain import zig_cc
 from hacklib.ui import Ui
-
-from native.guard.harness import Container, Node, Programs
 
 HERE = Path(__file__).parent
 SOURCES = REPOSITORY / "native" / "guard"
@@ -35,7 +35,9 @@ def _compile_all(directory: Path, *, simgpu: Path) -> None:
     compile_c(directory / "bench", "-O2", HERE / "bench.c", *libraries)
     compile_c(directory / "hammer", HERE / "hammer.c", *libraries)
     compile_c(
-        stub / "libcuda.so.1", *("-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-Wno-cast-function-type"), HERE / "stubdriver.c"
+        stub / "libcuda.so.1",
+        *("-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-Wno-cast-function-type"),
+        HERE / "stubdriver.c",
     )
     compile_c(
         directory / "linked",
@@ -74,7 +76,9 @@ def make_node(programs: Programs, tmp_path: Path) -> Callable[..., Node]:
         root = tmp_path / "node"
         simctl = programs.simgpu / "simctl"
         subprocess.run(
-            [simctl, "create", "--root", root, "--model", "A100", "--count", str(cards)], check=True, capture_output=True
+            [simctl, "create", "--root", root, "--model", "A100", "--count", str(cards)],
+            check=True,
+            capture_output=True,
         )
         return Node(root=root, simctl=simctl)
 

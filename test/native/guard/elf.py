@@ -34,17 +34,13 @@ def read_library(path: Path) -> Library:
     for kind, offset, size, link, info in sections:
         strings = sections[link][1] if link < len(sections) else 0
         if kind == _SHT_DYNSYM:
-            for name, binding, _, section, _, _ in _SYMBOL.iter_unpack(data[offset : offset + size]):
-                if section != 0 and binding >> 4 != 0:
-                    exported.add(_text(data, strings + name))
+            rows = _SYMBOL.iter_unpack(data[offset : offset + size])
+            exported |= {_text(data, strings + row[0]) for row in rows if row[3] != 0 and row[1] >> 4 != 0}
         elif kind == _SHT_DYNAMIC:
-            for tag, value in struct.iter_unpack("<qQ", data[offset : offset + size]):
-                if tag == _DT_NEEDED:
-                    needed.add(_text(data, strings + value))
-                elif tag == _DT_INIT_ARRAYSZ:
-                    constructors += value // 8
-                elif tag == _DT_INIT:
-                    constructors += 1
+            entries = list(struct.iter_unpack("<qQ", data[offset : offset + size]))
+            needed |= {_text(data, strings + value) for tag, value in entries if tag == _DT_NEEDED}
+            constructors += sum(value // 8 for tag, value in entries if tag == _DT_INIT_ARRAYSZ)
+            constructors += sum(tag == _DT_INIT for tag, _ in entries)
         elif kind == _SHT_VERNEED:
             versions |= _versions(data, offset, info, strings)
     return Library(

@@ -10,6 +10,7 @@ int main(void) {
   void *again = dlsym(RTLD_NEXT, "printf");
   void *versioned = dlvsym(RTLD_DEFAULT, "printf", "GLIBC_2.2.5");
   const char *before = dlsym(RTLD_DEFAULT, "cuNothingOfThis") == NULL ? dlerror() : "found";
-  printf("%d %d %d %d\n", probe() == NULL, printer != NULL && printer == again, versioned != NULL || sizeof(void *) != 8, before != NULL);
+  printf("%d %d %d %d\n", probe() == NULL, printer != NULL && printer == again,
+         versioned != NULL || sizeof(void *) != 8, before != NULL);
   return 0;
 }

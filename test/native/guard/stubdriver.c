@@ -95,7 +95,8 @@ API CUresult cuMemFree(CUdeviceptr_v1 pointer) { return cuMemFree_v2(pointer); }
 API CUresult cuMemAllocManaged(CUdeviceptr *pointer, size_t bytes, unsigned int flags) {
   return (void)flags, cuMemAlloc_v2(pointer, bytes);
 }
-API CUresult cuMemAllocPitch_v2(CUdeviceptr *pointer, size_t *pitch, size_t width, size_t height, unsigned int element) {
+API CUresult cuMemAllocPitch_v2(CUdeviceptr *pointer, size_t *pitch, size_t width, size_t height,
+                                unsigned int element) {
   (void)element;
   *pitch = (width + PITCH - 1) / PITCH * PITCH;
   return cuMemAlloc_v2(pointer, *pitch * height);
@@ -132,7 +133,8 @@ API CUresult cuMemPoolCreate(CUmemoryPool *pool, const CUmemPoolProps *props) {
 }
 API CUresult cuMemPoolDestroy(CUmemoryPool pool) { return (void)pool, 0; }
 
-API CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes, const CUmemAllocationProp *prop, unsigned long long flags) {
+API CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes, const CUmemAllocationProp *prop,
+                         unsigned long long flags) {
   uint64_t key = 0;
   (void)flags;
   CUresult result = take(&key, bytes, prop->location.id);
@@ -145,7 +147,8 @@ API CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *handle, v
   pieces[*handle].references++;
   return 0;
 }
-API CUresult cuMemMap(CUdeviceptr pointer, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle, unsigned long long flags) {
+API CUresult cuMemMap(CUdeviceptr pointer, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle,
+                      unsigned long long flags) {
   (void)bytes, (void)offset, (void)flags;
   if (pieces[handle].references == 0) return 1;
   pieces[handle].references++;
@@ -205,8 +208,12 @@ API CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) {
 API CUresult cuDevicePrimaryCtxRelease(CUdevice device) { return cuDevicePrimaryCtxRelease_v2(device); }
 API CUresult cuDevicePrimaryCtxReset_v2(CUdevice device) { return contexts[device].references = 0, wipe(device); }
 API CUresult cuDevicePrimaryCtxReset(CUdevice device) { return cuDevicePrimaryCtxReset_v2(device); }
-API nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *memory) { return (void)device, (void)memory, 3; }
-API nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v2_t *memory) { return (void)device, (void)memory, 3; }
+API nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *memory) {
+  return (void)device, (void)memory, 3;
+}
+API nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v2_t *memory) {
+  return (void)device, (void)memory, 3;
+}
 
 static CUresult private_alloc(CUdeviceptr *pointer, size_t bytes) { return cuMemAlloc_v2(pointer, bytes); }
 
@@ -215,18 +222,19 @@ static void *choose(const char *symbol, int version, uint64_t flags) {
   guard_function *best = NULL;
   int newest = -1;
   if (getenv("STUB_PRIVATE") != NULL && strcmp(symbol, "cuMemAlloc") == 0) return (void *)(uintptr_t)private_alloc;
-#define X(library, name, base, since, twin)                                                                               \
-  if (strcmp(symbol, #base) == 0 && since <= version && (since > newest || (since == newest && (flags & 2) != 0))) {      \
-    best = (guard_function *)name;                                                                                        \
-    newest = since;                                                                                                       \
+#define X(library, name, base, since, twin)                                                                          \
+  if (strcmp(symbol, #base) == 0 && since <= version && (since > newest || (since == newest && (flags & 2) != 0))) { \
+    best = (guard_function *)name;                                                                                   \
+    newest = since;                                                                                                  \
   }
   GUARD_HOOKS(X)
 #undef X
 #define X(name) \
   if (strcmp(symbol, #name) == 0) best = (guard_function *)name;
-  X(cuInit) X(cuCtxSetCurrent) X(cuDevicePrimaryCtxRetain) X(cuDeviceGetDefaultMemPool) X(stubHeld)
+  X(cuInit)
+  X(cuCtxSetCurrent) X(cuDevicePrimaryCtxRetain) X(cuDeviceGetDefaultMemPool) X(stubHeld)
 #undef X
-  return (void *)(uintptr_t)best;
+      return (void *)(uintptr_t)best;
 }
 API CUresult cuGetProcAddress(const char *symbol, void **function, int version, uint64_t flags) {
   *function = choose(symbol, version, flags);

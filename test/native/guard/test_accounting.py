@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from native.guard.harness import OUT_OF_MEMORY, Container, Node, Programs, Share, make_share, wait_until
 
 LIMIT = 64 << 20
@@ -29,7 +28,7 @@ def container(node: Node, programs: Programs, share: Share) -> Container:
     return Container(programs=programs, driver=node.environment, shares=[share.directory])
 
 
-def test_four_processes_are_held_to_one_limit_together(container: Container, share: Share):
+def test_four_processes_are_held_to_one_limit_together(container: Container, share: Share) -> None:
     """What one process holds, the others cannot have, and each sees what is left."""
     with ExitStack() as stack:
         clients = [stack.enter_context(container.client()).start() for _ in range(4)]
@@ -43,7 +42,7 @@ def test_four_processes_are_held_to_one_limit_together(container: Container, sha
         assert share.used_bytes == LIMIT
 
 
-def test_memory_of_a_killed_process_is_back_at_once(container: Container, share: Share):
+def test_memory_of_a_killed_process_is_back_at_once(container: Container, share: Share) -> None:
     """After SIGKILL the next allocation of the whole limit succeeds, and the view says so before."""
     with container.client() as victim, container.client() as survivor:
         assert victim.start().allocate(LIMIT) == 0
@@ -55,7 +54,7 @@ def test_memory_of_a_killed_process_is_back_at_once(container: Container, share:
         assert share.used_bytes == LIMIT
 
 
-def test_memory_of_a_process_that_just_ends_is_back(container: Container):
+def test_memory_of_a_process_that_just_ends_is_back(container: Container) -> None:
     """A process that ends without freeing anything leaves nothing charged."""
     with container.client() as first, container.client() as second:
         assert first.start().allocate(LIMIT) == 0
@@ -63,7 +62,7 @@ def test_memory_of_a_process_that_just_ends_is_back(container: Container):
         assert second.start().allocate(LIMIT) == 0
 
 
-def test_processes_that_come_and_go_never_free_what_lives(container: Container):
+def test_processes_that_come_and_go_never_free_what_lives(container: Container) -> None:
     """Starting and ending processes in any order leaves a living process's charge where it is (a field bug of others)."""
     with container.client() as holder:
         assert holder.start().allocate(LIMIT // 2) == 0
@@ -80,7 +79,7 @@ def test_processes_that_come_and_go_never_free_what_lives(container: Container):
 
 def test_a_forked_child_owns_nothing_and_starts_afresh(
     stub_container: Callable[..., Container], tmp_path: Path
-):
+) -> None:
     """The child has a slot of its own; its end gives back its memory and leaves the parent's alone."""
     share = make_share(tmp_path, "s", uuid=STUB_UUID, memory_bytes=1000)
     with stub_container(shares=[share.directory]).client() as client:
@@ -98,7 +97,7 @@ def test_a_forked_child_owns_nothing_and_starts_afresh(
         assert share.used_bytes == 0
 
 
-def test_a_child_that_was_forked_before_the_first_allocation_is_limited_too(container: Container):
+def test_a_child_that_was_forked_before_the_first_allocation_is_limited_too(container: Container) -> None:
     """The driver refuses CUDA in a child of a process that used it, not in a child of one that only loaded it."""
     with container.client() as client:
         assert client.ask("open") == ["1"]
@@ -113,7 +112,7 @@ def test_a_child_that_was_forked_before_the_first_allocation_is_limited_too(cont
 
 def test_a_program_that_closes_our_descriptor_keeps_its_charge(
     stub_container: Callable[..., Container], tmp_path: Path
-):
+) -> None:
     """Closing every descriptor drops the record lock of the slot; the process takes a new slot with what it holds."""
     share = make_share(tmp_path, "s", uuid=STUB_UUID, memory_bytes=1000)
     container = stub_container(shares=[share.directory])
@@ -128,7 +127,7 @@ def test_a_program_that_closes_our_descriptor_keeps_its_charge(
         assert closer.view()[0] == other.view()[0] == 0
 
 
-def test_unknown_pointers_go_to_the_driver(container: Container, share: Share):
+def test_unknown_pointers_go_to_the_driver(container: Container, share: Share) -> None:
     """Nobody is refunded for a pointer that was never charged, and the driver's own answer comes back."""
     with container.client() as client:
         client.start()
@@ -141,7 +140,7 @@ def test_unknown_pointers_go_to_the_driver(container: Container, share: Share):
         assert share.used_bytes == 0
 
 
-def test_a_refusal_of_the_driver_costs_nothing(node: Node, programs: Programs, tmp_path: Path):
+def test_a_refusal_of_the_driver_costs_nothing(node: Node, programs: Programs, tmp_path: Path) -> None:
     """When the card itself is full, the driver's answer comes back and the charge is cancelled."""
     share = make_share(tmp_path, "wide", uuid=node.cards()[0].uuid, memory_bytes=1 << 50)
     with Container(programs=programs, driver=node.environment, shares=[share.directory]).client() as client:
@@ -151,7 +150,7 @@ def test_a_refusal_of_the_driver_costs_nothing(node: Node, programs: Programs, t
         assert share.peak_bytes == 1 << 49
 
 
-def test_limits_may_change_while_programs_run(container: Container, node: Node, share: Share):
+def test_limits_may_change_while_programs_run(container: Container, node: Node, share: Share) -> None:
     """A lowered limit refuses new allocations and takes nothing away; a raised one is there for the next allocation."""
     uuid = node.cards()[0].uuid
     with container.client() as client:
@@ -164,7 +163,7 @@ def test_limits_may_change_while_programs_run(container: Container, node: Node, 
         assert client.view() == (0, 2 * LIMIT, 2 * LIMIT)
 
 
-def test_sixteen_processes_and_kill_9_of_half_of_them(container: Container, node: Node, share: Share):
+def test_sixteen_processes_and_kill_9_of_half_of_them(container: Container, node: Node, share: Share) -> None:
     """The card never held more than the limit, by the card's own books, and ends empty by both books."""
     processes = [
         subprocess.Popen(
@@ -196,7 +195,7 @@ def test_sixteen_processes_and_kill_9_of_half_of_them(container: Container, node
             process.communicate()
 
 
-def test_sixty_four_short_processes_at_once_all_finish(container: Container, share: Share):
+def test_sixty_four_short_processes_at_once_all_finish(container: Container, share: Share) -> None:
     """Starting many processes together takes slots and locks without a hang (a field bug of others)."""
     processes = [
         subprocess.Popen(container.command(container.programs.hammer, str(seed), "20", "1000"), stdout=subprocess.PIPE)
@@ -208,7 +207,7 @@ def test_sixty_four_short_processes_at_once_all_finish(container: Container, sha
     assert share.used_bytes == 0
 
 
-def test_threads_of_one_process_share_its_slot(container: Container, node: Node, share: Share):
+def test_threads_of_one_process_share_its_slot(container: Container, node: Node, share: Share) -> None:
     """Eight threads allocate and free at once; nothing is lost and nothing is too much."""
     granted, refused = container.run(container.programs.hammer, "7", "4000", str(LIMIT // 20), "8").split()[-2:]
     assert int(granted) > 0
@@ -220,8 +219,10 @@ def test_threads_of_one_process_share_its_slot(container: Container, node: Node,
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 5), st.integers(0, 1200)), max_size=40))
 def test_the_books_agree_after_any_sequence(
-    stub_container: Callable[..., Container], tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, int, int]]
-):
+    stub_container: Callable[..., Container],
+    tmp_path_factory: pytest.TempPathFactory,
+    steps: list[tuple[int, int, int]],
+) -> None:
     """For three processes that allocate, free and are killed in any order, the counter is the sum of what the living hold."""
     root = tmp_path_factory.mktemp("books")
     share = make_share(root, "s", uuid=STUB_UUID, memory_bytes=2000)
@@ -238,10 +239,10 @@ def test_the_books_agree_after_any_sequence(
                 clients[who] = stack.enter_context(container.client()).start()
                 held[who] = {}
             else:
-                result, index, _ = clients[who].ask(f"alloc sync {size}")
+                result, piece, _ = clients[who].ask(f"alloc sync {size}")
                 total = sum(sum(pieces.values()) for pieces in held)
                 assert (result == "0") == (total + size <= 2000)
                 if result == "0":
-                    held[who][int(index)] = size
+                    held[who][int(piece)] = size
         total = sum(sum(pieces.values()) for pieces in held)
         assert clients[0].view()[0] == 2000 - total

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from native.guard.harness import OUT_OF_MEMORY, Container, Share, make_share
 
 from hami_dra._gen import abi
-from native.guard.harness import OUT_OF_MEMORY, Container, Share, make_share
 
 UUID = "GPU-11111111-1111-1111-1111-111111111111"
 OTHER_UUID = "GPU-22222222-2222-2222-2222-222222222222"
@@ -43,7 +43,7 @@ def _overwrite(path: Path, *, offset: int, data: bytes) -> None:
 )
 def test_limits_that_cannot_be_believed_close_the_devices(
     offset: int, data: bytes, share: Share, stub_container: MakeContainer
-):
+) -> None:
     """Nobody knows which device the share was for, so no device gives memory."""
     _overwrite(share.directory / "limits", offset=offset, data=data)
     for device in (0, 1):
@@ -53,7 +53,7 @@ def test_limits_that_cannot_be_believed_close_the_devices(
             assert client.ask("held 0") == ["0"]
 
 
-def test_a_missing_or_short_limits_file_closes_the_devices(share: Share, stub_container: MakeContainer):
+def test_a_missing_or_short_limits_file_closes_the_devices(share: Share, stub_container: MakeContainer) -> None:
     """A share directory without a whole limits file is a broken share."""
     os.truncate(share.directory / "limits", 100)
     with stub_container(shares=[share.directory]).client() as client:
@@ -63,13 +63,13 @@ def test_a_missing_or_short_limits_file_closes_the_devices(share: Share, stub_co
         assert client.start().allocate(1) == OUT_OF_MEMORY
 
 
-def test_limits_on_a_writable_mount_are_no_limits(share: Share, stub_container: MakeContainer):
+def test_limits_on_a_writable_mount_are_no_limits(share: Share, stub_container: MakeContainer) -> None:
     """A tenant who is root can make directories and files, but no read-only mounts: such a file is not the node plugin's."""
     with stub_container(shares=[share.directory], writable_limits=True).client() as client:
         assert client.start().allocate(1) == OUT_OF_MEMORY
 
 
-def test_a_valid_share_works_beside_a_broken_one(share: Share, stub_container: MakeContainer, tmp_path: Path):
+def test_a_valid_share_works_beside_a_broken_one(share: Share, stub_container: MakeContainer, tmp_path: Path) -> None:
     """The device that a valid share names stays usable within it; every other device is closed."""
     broken = make_share(tmp_path, "broken", uuid=OTHER_UUID, memory_bytes=LIMIT)
     _overwrite(broken.directory / "limits", offset=0, data=b"nonsense")
@@ -82,7 +82,7 @@ def test_a_valid_share_works_beside_a_broken_one(share: Share, stub_container: M
         assert client.start(1).allocate(1) == OUT_OF_MEMORY
 
 
-def test_a_share_that_was_repaired_works_without_a_restart(share: Share, stub_container: MakeContainer):
+def test_a_share_that_was_repaired_works_without_a_restart(share: Share, stub_container: MakeContainer) -> None:
     """A broken share is looked at again when it is the reason of a refusal."""
     good = (share.directory / "limits").read_bytes()
     _overwrite(share.directory / "limits", offset=0, data=b"nonsense")
@@ -93,7 +93,7 @@ def test_a_share_that_was_repaired_works_without_a_restart(share: Share, stub_co
         assert client.allocate(1) == OUT_OF_MEMORY
 
 
-def test_nonsense_written_later_leaves_the_last_limit_in_force(share: Share, stub_container: MakeContainer):
+def test_nonsense_written_later_leaves_the_last_limit_in_force(share: Share, stub_container: MakeContainer) -> None:
     """A page that stops to be believable, or whose writer died at work, changes nothing."""
     with stub_container(shares=[share.directory]).client() as client:
         client.start()
@@ -109,7 +109,7 @@ def test_nonsense_written_later_leaves_the_last_limit_in_force(share: Share, stu
 @pytest.mark.parametrize("damage", ["missing", "short", "directory", "symlink"])
 def test_a_usage_file_that_cannot_be_used_closes_its_device(
     damage: str, share: Share, stub_container: MakeContainer, tmp_path: Path
-):
+) -> None:
     """Without the shared counter nothing can be counted, hence nothing is given; views show a full share."""
     usage = share.directory / "usage"
     if damage == "short":
@@ -125,7 +125,7 @@ def test_a_usage_file_that_cannot_be_used_closes_its_device(
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_random_bytes_in_the_usage_file_crash_nobody(seed: int, share: Share, stub_container: MakeContainer):
+def test_random_bytes_in_the_usage_file_crash_nobody(seed: int, share: Share, stub_container: MakeContainer) -> None:
     """Whatever the file holds before and while programs run, they go on, and a fresh process is limited again."""
     chaos = random.Random(seed)  # noqa: S311 - reproducible nonsense is what is wanted
     usage = share.directory / "usage"
@@ -149,7 +149,7 @@ def test_random_bytes_in_the_usage_file_crash_nobody(seed: int, share: Share, st
         assert client.allocate(LIMIT) == 0
 
 
-def test_a_lock_left_by_a_dead_process_is_taken_over(share: Share, stub_container: MakeContainer):
+def test_a_lock_left_by_a_dead_process_is_taken_over(share: Share, stub_container: MakeContainer) -> None:
     """The lock names a slot whose owner is gone: the next process takes it, and counts the living anew."""
     with stub_container(shares=[share.directory]).client() as first:
         assert first.start().allocate(100) == 0
@@ -162,7 +162,7 @@ def test_a_lock_left_by_a_dead_process_is_taken_over(share: Share, stub_containe
             assert int.from_bytes(takeovers, "little") == 1
 
 
-def test_a_counter_that_was_tampered_with_heals_before_a_refusal(share: Share, stub_container: MakeContainer):
+def test_a_counter_that_was_tampered_with_heals_before_a_refusal(share: Share, stub_container: MakeContainer) -> None:
     """The sum over the living slots is what counts when something would be refused."""
     with stub_container(shares=[share.directory]).client() as client:
         assert client.start().allocate(100) == 0

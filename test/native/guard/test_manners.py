@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hacklib.paths import REPOSITORY
-from hacklib.toolchain import zig_cc
-
 from native.guard.elf import read_library
 from native.guard.harness import Container, Programs, make_share
+
+from hacklib.paths import REPOSITORY
+from hacklib.toolchain import zig_cc
 
 UUID = "GPU-11111111-1111-1111-1111-111111111111"
 GLIBC_FLOOR = (2, 17)
@@ -37,29 +37,39 @@ def _check_library(path: Path) -> None:
         assert tuple(map(int, number.group(1).split("."))) <= (*GLIBC_FLOOR, 99), version
 
 
-def test_the_library_exports_its_hooks_and_needs_an_old_c_library_only(programs: Programs):
+def test_the_library_exports_its_hooks_and_needs_an_old_c_library_only(programs: Programs) -> None:
     """Exports are the hook table and dlsym, dlvsym; no constructors; nothing newer than glibc 2.17."""
     assert len(_hook_names()) > 40
     _check_library(programs.guard)
 
 
-def test_it_builds_for_arm64(tmp_path: Path):
+def test_it_builds_for_arm64(tmp_path: Path) -> None:
     """The same sources make the same library for the other architecture."""
     output = tmp_path / "libhami_guard.so"
-    flags = ("-std=gnu17", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wconversion", "-Werror")
+    flags = (
+        "-std=gnu17",
+        "-O2",
+        "-fPIC",
+        "-shared",
+        "-fvisibility=hidden",
+        "-Wall",
+        "-Wextra",
+        "-Wconversion",
+        "-Werror",
+    )
     subprocess.run(
         [
             *zig_cc(target="aarch64-linux-gnu.2.17"),
             *flags,
             *("-D_GNU_SOURCE", f"-I{REPOSITORY / 'api' / 'abi'}", f"-Wl,--version-script={SOURCES / 'guard.map'}"),
-            *("-o", output, *sorted(SOURCES.glob("*.c")), "-ldl"),
+            *("-o", str(output), *sorted(map(str, SOURCES.glob("*.c"))), "-ldl"),
         ],
         check=True,
     )
     _check_library(output)
 
 
-def test_a_process_without_cuda_is_left_alone(stub_container: MakeContainer, tmp_path: Path):
+def test_a_process_without_cuda_is_left_alone(stub_container: MakeContainer, tmp_path: Path) -> None:
     """Before the first hooked call no file of ours is open or mapped; loading the driver alone changes nothing either."""
     share = make_share(tmp_path, "s", uuid=UUID, memory_bytes=1000)
     with stub_container(shares=[share.directory]).client() as client:
@@ -70,7 +80,7 @@ def test_a_process_without_cuda_is_left_alone(stub_container: MakeContainer, tmp
         assert client.ask("maps") == ["1"]
 
 
-def test_a_reader_of_views_takes_no_slot(stub_container: MakeContainer, tmp_path: Path):
+def test_a_reader_of_views_takes_no_slot(stub_container: MakeContainer, tmp_path: Path) -> None:
     """Looking costs no place among the 1024 processes of a share."""
     share = make_share(tmp_path, "s", uuid=UUID, memory_bytes=1000)
     with stub_container(shares=[share.directory]).client() as client:
@@ -78,7 +88,7 @@ def test_a_reader_of_views_takes_no_slot(stub_container: MakeContainer, tmp_path
         assert not any(share.usage[4096:])
 
 
-def test_it_prints_nothing(stub_container: MakeContainer, tmp_path: Path):
+def test_it_prints_nothing(stub_container: MakeContainer, tmp_path: Path) -> None:
     """Neither refusals nor broken shares leave a word on standard error."""
     share = make_share(tmp_path, "s", uuid=UUID, memory_bytes=1000)
     (share.directory / "usage").unlink()
@@ -94,11 +104,21 @@ def test_it_prints_nothing(stub_container: MakeContainer, tmp_path: Path):
     assert done.stderr == ""
 
 
-def test_lookups_behind_the_caller_keep_their_meaning(stub_container: MakeContainer, tmp_path: Path):
+def test_lookups_behind_the_caller_keep_their_meaning(stub_container: MakeContainer, tmp_path: Path) -> None:
     """RTLD_NEXT is relative to the caller: a program's own name is not found behind it (a field bug of others)."""
     program = tmp_path / "next"
     subprocess.run(
-        [*zig_cc(target=f"{platform.machine()}-linux-gnu.2.17"), "-D_GNU_SOURCE", "-O1", "-rdynamic", "-o", program, Path(__file__).parent / "next.c", "-ldl"], check=True
+        [
+            *zig_cc(target=f"{platform.machine()}-linux-gnu.2.17"),
+            "-D_GNU_SOURCE",
+            "-O1",
+            "-rdynamic",
+            "-o",
+            program,
+            Path(__file__).parent / "next.c",
+            "-ldl",
+        ],
+        check=True,
     )
     assert stub_container(guarded=False).run(program) == stub_container().run(program) == "1 1 1 1\n"
 
@@ -115,7 +135,7 @@ printf 'maps\\nquit\\n' | setpriv --reuid 65534 --clear-groups /run/suid
 """
 
 
-def test_every_program_starts_with_it_in_ld_so_preload(programs: Programs, stub_container: MakeContainer):
+def test_every_program_starts_with_it_in_ld_so_preload(programs: Programs, stub_container: MakeContainer) -> None:
     """Shells, tools and a setuid program run as before, and say nothing, when /etc/ld.so.preload names the guard."""
     container = stub_container(guarded=False)
     done = subprocess.run(
@@ -127,7 +147,9 @@ def test_every_program_starts_with_it_in_ld_so_preload(programs: Programs, stub_
     assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
 
 
-def test_allocation_and_view_stay_within_their_budgets(programs: Programs, stub_container: MakeContainer, tmp_path: Path):
+def test_allocation_and_view_stay_within_their_budgets(
+    programs: Programs, stub_container: MakeContainer, tmp_path: Path
+) -> None:
     """Over a driver that costs nothing: at most 300 ns for a pair of allocation and free, 100 ns for cuMemGetInfo."""
     share = make_share(tmp_path, "s", uuid=UUID, memory_bytes=1 << 20)
     plain = _costs(stub_container(guarded=False).run(programs.bench))

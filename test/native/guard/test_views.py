@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from native.guard.harness import OUT_OF_MEMORY, Container, Node, Programs, make_share
 
 GIB = 1 << 30
@@ -12,7 +11,7 @@ GIB = 1 << 30
 pytestmark = pytest.mark.native
 
 
-def test_cuda_and_nvml_tell_one_story(node: Node, programs: Programs, tmp_path: Path):
+def test_cuda_and_nvml_tell_one_story(node: Node, programs: Programs, tmp_path: Path) -> None:
     """Total is the limit, used is what the share's processes hold, free is the rest: by four calls of two libraries."""
     share = make_share(tmp_path, "share", uuid=node.cards()[0].uuid, memory_bytes=16 * GIB)
     container = Container(programs=programs, driver=node.environment, shares=[share.directory])
@@ -26,15 +25,15 @@ def test_cuda_and_nvml_tell_one_story(node: Node, programs: Programs, tmp_path: 
             assert answer == [0, 16 * GIB, 13 * GIB, 3 * GIB, 16 * GIB, 13 * GIB, 3 * GIB, 0]
 
 
-def test_out_parameters_may_be_null(stub_container: Callable[..., Container], tmp_path: Path):
-    """cuMemGetInfo with NULL pointers is the driver's to judge; the guard does not touch them."""
+def test_out_parameters_may_be_null(stub_container: Callable[..., Container], tmp_path: Path) -> None:
+    """NULL pointers given to cuMemGetInfo are the driver's to judge; the guard does not touch them."""
     share = make_share(tmp_path, "s", uuid="GPU-11111111-1111-1111-1111-111111111111", memory_bytes=1000)
     with stub_container(shares=[share.directory]).client() as client:
         client.start()
         assert client.ask("null-view") == ["0"]
 
 
-def test_a_share_larger_than_the_card_shows_the_card(node: Node, programs: Programs, tmp_path: Path):
+def test_a_share_larger_than_the_card_shows_the_card(node: Node, programs: Programs, tmp_path: Path) -> None:
     """Total is never more than the physical memory, free never more than the driver's."""
     with Container(programs=programs, driver=node.environment).client() as plain:
         free, total, _ = plain.start().view()
@@ -46,7 +45,7 @@ def test_a_share_larger_than_the_card_shows_the_card(node: Node, programs: Progr
             assert client.view()[0] <= free
 
 
-def test_a_share_without_a_memory_limit_shows_the_card(node: Node, programs: Programs, tmp_path: Path):
+def test_a_share_without_a_memory_limit_shows_the_card(node: Node, programs: Programs, tmp_path: Path) -> None:
     """Limit 0 is no limit: views are the driver's own, use is still counted."""
     share = make_share(tmp_path, "share", uuid=node.cards()[0].uuid, memory_bytes=0)
     with Container(programs=programs, driver=node.environment, shares=[share.directory]).client() as client:
@@ -60,7 +59,7 @@ def test_a_share_without_a_memory_limit_shows_the_card(node: Node, programs: Pro
 @pytest.mark.parametrize("visible", ["0,1", "1,0", "uuid-reversed"])
 def test_two_cards_with_different_limits_are_told_apart_by_uuid(
     visible: str, make_node: Callable[..., Node], programs: Programs, tmp_path: Path
-):
+) -> None:
     """Whatever CUDA_VISIBLE_DEVICES makes of the order, each card has its own limit."""
     node = make_node(cards=2)
     first, second = (card.uuid for card in node.cards())
@@ -85,7 +84,9 @@ def test_two_cards_with_different_limits_are_told_apart_by_uuid(
             assert [int(client.ask(f"nvml {index}")[1]) for index in (0, 1)] == [GIB, 2 * GIB]
 
 
-def test_a_card_without_a_share_is_left_alone(make_node: Callable[..., Node], programs: Programs, tmp_path: Path):
+def test_a_card_without_a_share_is_left_alone(
+    make_node: Callable[..., Node], programs: Programs, tmp_path: Path
+) -> None:
     """Only the cards that a share names are limited."""
     node = make_node(cards=2)
     share = make_share(tmp_path, "share", uuid=node.cards()[0].uuid, memory_bytes=GIB)
@@ -96,7 +97,7 @@ def test_a_card_without_a_share_is_left_alone(make_node: Callable[..., Node], pr
         assert share.used_bytes == 0
 
 
-def test_two_shares_of_one_card_add_up(node: Node, programs: Programs, tmp_path: Path):
+def test_two_shares_of_one_card_add_up(node: Node, programs: Programs, tmp_path: Path) -> None:
     """An allocation is charged to the first share that has room for it; views are the sum."""
     uuid = node.cards()[0].uuid
     shares = [make_share(tmp_path, name, uuid=uuid, memory_bytes=GIB) for name in ("a", "b")]

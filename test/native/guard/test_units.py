@@ -1,0 +1,70 @@
+"""The guard's core under the sanitizers, in one process."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from hacklib.paths import REPOSITORY
+from hami_dra._gen import abi
+
+SOURCES = REPOSITORY / "native" / "guard"
+CORE = ("ledger.c", "limits.c", "lock.c", "prim.c", "usage.c", "usage_lock.c")
+
+pytestmark = pytest.mark.native
+
+
+@pytest.fixture(scope="module", params=["address,undefined", "thread"])
+def unit(request: pytest.FixtureRequest, host_cc: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The exerciser, with one family of sanitizers."""
+    program = tmp_path_factory.mktemp("unit") / "unit"
+    subprocess.run(
+        [
+            host_cc,
+            *("-std=gnu17", "-O1", "-g", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"),
+            *(f"-fsanitize={request.param}", "-fno-sanitize-recover=all"),
+            *(f"-I{SOURCES}", f"-I{REPOSITORY / 'api' / 'abi'}", "-o", program),
+            *(Path(__file__).parent / "unit.c", *(SOURCES / name for name in CORE)),
+            "-lpthread",
+        ],
+        check=True,
+    )
+    return program
+
+
+def _run(unit: Path, *arguments: str | Path) -> None:
+    done = subprocess.run([unit, *arguments], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def usage_file(tmp_path: Path) -> Path:
+    """A fresh usage file."""
+    path = tmp_path / "usage"
+    path.touch()
+    os.truncate(path, abi.USAGE_SIZE)
+    return path
+
+
+@pytest.mark.parametrize("part", ["limits", "ledger"])
+@pytest.mark.parametrize("seed", ["1", "2"])
+def test_parsing_and_ledger_hold_against_a_model(unit: Path, part: str, seed: str) -> None:
+    """Every flipped bit of a limits page is noticed; the ledger answers as a plain array does."""
+    _run(unit, part, "-", seed)
+
+
+@pytest.mark.parametrize("seed", ["1", "2", "3"])
+def test_a_usage_file_full_of_nonsense_is_survived(unit: Path, usage_file: Path, seed: str) -> None:
+    """No content of the file leads outside of it, and the process's own figure stays right."""
+    _run(unit, "usage", usage_file, seed)
+
+
+def test_children_start_afresh_and_may_die_with_the_lock(unit: Path, usage_file: Path) -> None:
+    """A forked child has its own slot; the lock of one that died is taken over and the counter made right."""
+    _run(unit, "fork", usage_file)
+
+
+def test_threads_meet_in_usage_and_ledger(unit: Path, usage_file: Path) -> None:
+    """Eight threads reserve, note, forget and release; nothing is lost and the limit is never passed."""
+    _run(unit, "threads", usage_file)
