@@ -4,8 +4,10 @@ A row is written as Started before anything else of a claim exists and turned to
 a kill -9 at any moment the files on the node can be told from their remains.  The capacity check and the Started row are one
 transaction: two node plugins that overlap during a rolling update cannot both give away the last of a device.
 
-Only Completed waits for the disk.  Writers that come together share one commit, hence one fsync: whoever finds the door open
-commits for all who wait.  Errors of SQLite leave here as `NodeStateError`, with what to do.
+Writers that come together share one commit: whoever finds the door open commits for all who wait.  Commits only reach the
+kernel (WAL mode, synchronous=NORMAL), which outlives a kill -9; Completed must outlive a loss of power too and waits for the
+write-ahead log to reach the disk.  That wait is shared in the same way (`host.sync`) and keeps nobody else from committing.
+Errors of SQLite leave here as `NodeStateError`, with what to do.
 """
 
 import sqlite3
@@ -19,6 +21,7 @@ from hami_dra.core.ids import ClaimUid
 from hami_dra.core.plan import ClaimPlan
 from hami_dra.core.record import Entry, Phase, from_json, to_json
 from hami_dra.host.files import make_directory, node_state_error
+from hami_dra.host.sync import FileSync
 
 __all__ = ["Ledger"]
 
@@ -46,7 +49,6 @@ class _Write:
     """One change that waits for a commit."""
 
     apply: Callable[[sqlite3.Connection], None]
-    durable: bool
     done: bool = field(default=False)
     error: HamiDraError | None = field(default=None)
 
@@ -74,7 +76,6 @@ class Ledger:
         self._waiting_lock = threading.Lock()
         self._writer_lock = threading.Lock()
         self._reader_lock = threading.Lock()
-        self._durable = True
         make_directory(path.parent, mode=0o711)
         self.moved_aside: Path | None = None
         """Where a damaged predecessor lies now."""
@@ -86,12 +87,14 @@ class Ledger:
             self.moved_aside = _move_aside(path)
             self._writer = self._open()
         self._reader = self._connect()
+        self._sync = FileSync(path.with_name(f"{path.name}-wal"))
 
     def close(self) -> None:
         """Close the file."""
         with self._writer_lock, self._reader_lock:
             self._writer.close()
             self._reader.close()
+        self._sync.close()
 
     def get(self, uid: ClaimUid) -> Entry | None:
         """What is known of the claim.
@@ -123,7 +126,7 @@ class Ledger:
             check([other for other in self._live_plans(connection) if other.uid != plan.uid])
             self._insert(connection, uid=plan.uid, phase=Phase.STARTED, record=record)
 
-        self._commit(_Write(apply, durable=False))
+        self._commit(_Write(apply))
 
     def complete(self, uid: ClaimUid) -> None:
         """Turn Started to Completed; comes back when that is on disk.
@@ -139,7 +142,8 @@ class Ledger:
                     f"claim {uid} was removed from the ledger while it was being prepared; it is tried again"
                 )
 
-        self._commit(_Write(apply, durable=True))
+        self._commit(_Write(apply))
+        self._sync.wait()
 
     def remove(self, uid: ClaimUid) -> None:
         """Forget the claim; an unknown one is no error.
@@ -147,9 +151,7 @@ class Ledger:
         Raises:
             NodeStateError: the ledger cannot be written.
         """
-        self._commit(
-            _Write(lambda connection: _execute(connection, "DELETE FROM claims WHERE uid = ?", (uid,)), durable=False)
-        )
+        self._commit(_Write(lambda connection: _execute(connection, "DELETE FROM claims WHERE uid = ?", (uid,))))
 
     def restore(self, entries: Iterable[Entry]) -> None:
         """Add claims as Completed that are known from elsewhere; those that the ledger knows stay as they are.
@@ -162,7 +164,8 @@ class Ledger:
         def apply(connection: sqlite3.Connection) -> None:
             connection.executemany("INSERT OR IGNORE INTO claims VALUES (?, ?, ?, ?)", rows)
 
-        self._commit(_Write(apply, durable=True))
+        self._commit(_Write(apply))
+        self._sync.wait()
 
     def _insert(self, connection: sqlite3.Connection, *, uid: ClaimUid, phase: Phase, record: str) -> None:
         _execute(connection, "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?)", (uid, phase, self._boot, record))
@@ -199,7 +202,6 @@ class Ledger:
             f"cannot write the ledger: {self._path}: a change beside this one failed"
         )
         try:
-            self._set_durable(durable=any(write.durable for write in batch))
             self._writer.execute("BEGIN IMMEDIATE")
             for write in batch:
                 self._apply(write)
@@ -223,12 +225,6 @@ class Ledger:
             self._writer.execute("ROLLBACK TO one")
         self._writer.execute("RELEASE one")
 
-    def _set_durable(self, *, durable: bool) -> None:
-        """In WAL mode FULL syncs at each commit, NORMAL does not: a kill -9 loses nothing either way, a power cut may."""
-        if durable != self._durable:
-            self._writer.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            self._durable = durable
-
     def _open(self) -> sqlite3.Connection:
         connection = self._connect()
         try:
@@ -248,7 +244,7 @@ class Ledger:
             raise _translate("open", self._path, error) from error
         try:
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA synchronous = NORMAL")
         except sqlite3.Error as error:
             connection.close()
             raise _translate("open", self._path, error) from error
