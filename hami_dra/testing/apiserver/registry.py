@@ -48,7 +48,7 @@ class Registry:
             page = self.store.take_page(token)
             if page is None:
                 message = "The provided continue parameter is too old to display a consistent list result."
-                refuse("GET", target, 410, "Expired", message)
+                refuse("GET", target, code=410, reason="Expired", message=message)
             version, objects = page
         else:
             version = self.store.version
@@ -72,13 +72,27 @@ class Registry:
         if resource.has_status:
             obj.pop("status", None)
         if meta.get("resourceVersion"):  # really: the server calls this its own error
-            refuse("POST", target, 500, "", "resourceVersion should not be set on objects to be created")
+            refuse(
+                "POST",
+                target,
+                code=500,
+                reason="",
+                message="resourceVersion should not be set on objects to be created",
+            )
         if not meta.get("name") and not meta.get("generateName"):
-            refuse("POST", target, 422, "Invalid", "metadata.name: Required value: name or generateName is required")
+            refuse(
+                "POST",
+                target,
+                code=422,
+                reason="Invalid",
+                message="metadata.name: Required value: name or generateName is required",
+            )
         obj = self.with_identity(obj)
         name = meta["name"]
         if self.store.get(resource, target.namespace, name) is not None:
-            refuse("POST", target, 409, "AlreadyExists", f'{resource.plural} "{name}" already exists')
+            refuse(
+                "POST", target, code=409, reason="AlreadyExists", message=f'{resource.plural} "{name}" already exists'
+            )
         self._admit("POST", target, obj, None)
         return self.store.put(resource, obj)
 
@@ -89,10 +103,10 @@ class Registry:
         for key, why in (("uid", _OTHER_UID), ("resourceVersion", _MODIFIED)):
             if meta.get(key, old["metadata"][key]) != old["metadata"][key]:
                 message = f'Operation cannot be fulfilled on {resource.plural} "{target.name}": {why}'
-                refuse("PUT", target, 409, "Conflict", message)
+                refuse("PUT", target, code=409, reason="Conflict", message=message)
         if resource.needs_version and not meta.get("resourceVersion"):
             message = "metadata.resourceVersion: Invalid value: 0: must be specified for an update"
-            refuse("PUT", target, 422, "Invalid", message)
+            refuse("PUT", target, code=422, reason="Invalid", message=message)
         if target.subresource == "status":
             new = old | {"status": obj.get("status", {})}
             self._drop_deallocated(old, new)
@@ -119,9 +133,15 @@ class Registry:
             return self.update(target, old, merge_patch(old, body))
         if content_type != APPLY_PATCH or (target.resource.plural, target.subresource) != ("resourceclaims", "status"):
             message = "the fake API server applies the status of ResourceClaims only"
-            refuse("PATCH", target, 415, "UnsupportedMediaType", message)
+            refuse("PATCH", target, code=415, reason="UnsupportedMediaType", message=message)
         if not query.get("fieldManager"):
-            refuse("PATCH", target, 422, "Invalid", "fieldManager: Required value: is required for apply patch")
+            refuse(
+                "PATCH",
+                target,
+                code=422,
+                reason="Invalid",
+                message="fieldManager: Required value: is required for apply patch",
+            )
         if (body.get("metadata") or {}).get("uid", old["metadata"]["uid"]) != old["metadata"]["uid"]:
             refuse(
                 "PATCH",
@@ -137,7 +157,7 @@ class Registry:
         )
         if conflicts:
             who = ", ".join(f'"{manager}"' for manager in conflicts)
-            refuse("PATCH", target, 409, "Conflict", f"Apply failed with a conflict with {who}")
+            refuse("PATCH", target, code=409, reason="Conflict", message=f"Apply failed with a conflict with {who}")
         for device in status.get("devices", []):
             device.setdefault("conditions", None)  # required in the API's Go type, hence never left out
         new = old | {"status": status}
@@ -151,7 +171,7 @@ class Registry:
         for key, value in (options.get("preconditions") or {}).items():
             if old["metadata"][key] != value:
                 message = f"the {key} in the precondition ({value}) does not match that of the record"
-                refuse("DELETE", target, 409, "Conflict", message)
+                refuse("DELETE", target, code=409, reason="Conflict", message=message)
         if old["metadata"].get("finalizers"):
             old["metadata"].setdefault("deletionTimestamp", rfc3339(self._clock.now()))
             return self.store.put(target.resource, old)
@@ -162,7 +182,13 @@ class Registry:
         """GET of one object."""
         obj = self.store.get(target.resource, target.namespace, target.name)
         if obj is None:
-            refuse("GET", target, 404, "NotFound", f'{target.resource.plural} "{target.name}" not found')
+            refuse(
+                "GET",
+                target,
+                code=404,
+                reason="NotFound",
+                message=f'{target.resource.plural} "{target.name}" not found',
+            )
         return obj
 
     def _admit(self, method: str, target: Target, obj: JsonObject, old: JsonObject | None) -> None:
@@ -174,7 +200,7 @@ class Registry:
             errors = claim_status_errors(obj.get("status", {}))
         if errors:
             said = f'{obj["kind"]} "{obj["metadata"]["name"]}" is invalid: {"; ".join(errors)}'
-            refuse(method, target, 422, "Invalid", said)
+            refuse(method, target, code=422, reason="Invalid", message=said)
 
     def with_identity(self, obj: JsonObject) -> JsonObject:
         """Give a new object what the server gives it: name, uid, times."""
@@ -198,11 +224,11 @@ class Registry:
         fields = _pairs(query.get("fieldSelector", ""))
         for name in fields:
             if name not in {"metadata.name", "metadata.namespace", *target.resource.selectors}:
-                refuse("GET", target, 400, "BadRequest", f'field label not supported: "{name}"')
+                refuse("GET", target, code=400, reason="BadRequest", message=f'field label not supported: "{name}"')
         return Interest(target, fields, _pairs(query.get("labelSelector", "")))
 
 
-def refuse(method: str, target: Target, code: int, reason: str, message: str) -> NoReturn:
+def refuse(method: str, target: Target, *, code: int, reason: str, message: str) -> NoReturn:
     """Raise what the real server answers."""
     where = "/".join(part for part in (target.resource.plural, target.namespace, target.name) if part)
     status = {"kind": "Status", "apiVersion": "v1", "code": code, "reason": reason, "message": message}

@@ -178,7 +178,13 @@ class FakeApiServer:
                 case "DELETE", True:
                     answer = self._registry.delete(target, sent)
                 case _:
-                    refuse(method, target, 405, "MethodNotAllowed", "the server does not allow this method")
+                    refuse(
+                        method,
+                        target,
+                        code=405,
+                        reason="MethodNotAllowed",
+                        message="the server does not allow this method",
+                    )
             return Response(200, answer)
 
     @contextlib.contextmanager
