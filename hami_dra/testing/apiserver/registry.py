@@ -143,13 +143,8 @@ class Registry:
                 message="fieldManager: Required value: is required for apply patch",
             )
         if (body.get("metadata") or {}).get("uid", old["metadata"]["uid"]) != old["metadata"]["uid"]:
-            refuse(
-                "PATCH",
-                target,
-                422,
-                "Invalid",
-                f'metadata.uid: Invalid value: "{body["metadata"]["uid"]}": field is immutable',
-            )
+            message = f'metadata.uid: Invalid value: "{body["metadata"]["uid"]}": field is immutable'
+            refuse("PATCH", target, code=422, reason="Invalid", message=message)
         ownership = copy.deepcopy(self.store.ownership(old))
         live = old.get("status", {})
         status, conflicts = ownership.apply(
