@@ -96,6 +96,7 @@ def start_node(group: Group, options: NodeOptions, transport: Transport) -> None
         files=files,
         paths=_node_paths(options),
         pool=pool_name(node),
+        wait=group.wait,
         observe=metrics.observe_step,
         clock=SYSTEM_CLOCK,
     )

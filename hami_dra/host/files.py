@@ -132,7 +132,7 @@ def remove_file(path: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove the directory and all below it; one that is not there is no error.
+    """Remove the directory and all below it; one that is not there is no error, and a file in its place goes too.
 
     Raises:
         NodeStateError: something of it is still there.
@@ -141,6 +141,8 @@ def remove_tree(path: Path) -> None:
         shutil.rmtree(path)
     except FileNotFoundError:
         return
+    except NotADirectoryError:
+        remove_file(path)
     except OSError as error:
         raise node_state_error("remove a directory", path, error) from error
 

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from hami_dra._lib.backoff import Backoff
 from hami_dra._lib.clock import SYSTEM_CLOCK, Clock
 from hami_dra.api.k8s import ResourceClaim
 from hami_dra.core.allocation import Allocation, read_allocation
@@ -38,6 +39,8 @@ from hami_dra.node.ports import ClaimReader, NodeFiles
 
 __all__ = ["ClaimRef", "NodeState", "Prepared", "PreparedDevice"]
 
+_PATIENCE_S = 10.0
+"""How long a prepare waits for the API server, of the 45 s that kubelet waits for the answer."""
 _UID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 
 
@@ -96,6 +99,7 @@ class NodeState:
         files: NodeFiles,
         paths: NodePaths,
         pool: PoolName,
+        wait: Callable[[float], bool] = lambda _seconds: True,
         observe: Callable[[str, float], None] = lambda _step, _seconds: None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
@@ -107,6 +111,7 @@ class NodeState:
             files: the ledger, share files, CDI files and locks.
             paths: where the share files and the guard lie on the host.
             pool: of this node; allocations from another one are refused.
+            wait: waits that many seconds before an API server that did not answer is asked again; true means: do not.
             observe: told how many seconds a step of a prepare took.
             clock: measures them.
         """
@@ -119,6 +124,7 @@ class NodeState:
         self._boot = files.boot
         self._paths = paths
         self._pool = pool
+        self._wait = wait
         self._observe = observe
         self._clock = clock
 
@@ -177,8 +183,9 @@ class NodeState:
         self._cdi.write(plan.uid, claim_spec(plan, inventory, self._paths))
 
     def _read(self, ref: ClaimRef, *, needed: bool) -> ResourceClaim | None:
+        """The claim; None where the API server does not answer and the claim is not needed."""
         try:
-            claim = self._claims.get(namespace=ref.namespace, name=ref.name)
+            claim = self._get(ref, patient=needed)
         except NotFound as error:
             raise ClaimChanged(f"claim {ref.namespace}/{ref.name} was deleted") from error
         except ApiUnavailable:
@@ -190,6 +197,18 @@ class NodeState:
                 f"claim {ref.namespace}/{ref.name} was replaced: its UID is {uid}, kubelet asked for {ref.uid}"
             )
         return claim
+
+    def _get(self, ref: ClaimRef, *, patient: bool) -> ResourceClaim:
+        """Ask, and ask again for a while: after a failure kubelet comes back only in a minute or more."""
+        backoff = Backoff(base_s=0.1, cap_s=2.0)
+        deadline = self._clock.monotonic() + (_PATIENCE_S if patient else 0.0)
+        while True:
+            try:
+                return self._claims.get(namespace=ref.namespace, name=ref.name)
+            except ApiUnavailable as error:
+                delay_s = backoff.next_s(at_least_s=error.retry_after_s or 0.0)
+                if self._clock.monotonic() + delay_s >= deadline or self._wait(delay_s):
+                    raise
 
     def _repeat(self, plan: ClaimPlan, claim: ResourceClaim | None) -> Prepared:
         if claim is not None:

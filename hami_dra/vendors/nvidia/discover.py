@@ -54,6 +54,19 @@ class NvidiaDiscovery:
         Raises:
             DriverError: the driver does not work (yet).
         """
+        try:
+            return self._look()
+        except (OSError, ValueError) as error:
+            raise DriverError(f"cannot look at the driver below {self._driver.path}: {error}") from error
+
+    def close(self) -> None:
+        """End the session with NVML; the next call opens another."""
+        nvml, self._nvml = self._nvml, None
+        if nvml is not None:
+            with contextlib.suppress(DriverError):
+                nvml.close()
+
+    def _look(self) -> Inventory:
         common = self._devices.common_devices()
         nvml = self._session()
         try:
@@ -66,13 +79,6 @@ class NvidiaDiscovery:
         gpus = [gpu for card in cards if (gpu := self._gpu(card, version, cuda)) is not None]
         driver = DriverFiles(libraries=self._driver.libraries(version), device_files=common, environment=_ENVIRONMENT)
         return Inventory(gpus=tuple(sorted(gpus, key=lambda gpu: gpu.pci_address)), driver=driver)
-
-    def close(self) -> None:
-        """End the session with NVML; the next call opens another."""
-        nvml, self._nvml = self._nvml, None
-        if nvml is not None:
-            with contextlib.suppress(DriverError):
-                nvml.close()
 
     def _session(self) -> Nvml:
         """The open session; cards that came or went are only seen by a new one."""

@@ -46,6 +46,14 @@ def test_a_file_that_cannot_be_written_says_why(read_only: Path) -> None:
         remove_tree(read_only / "there")
 
 
+def test_a_file_in_the_place_of_a_directory_is_removed(tmp_path: Path) -> None:
+    """What somebody put there does not stop a start for ever."""
+    (tmp_path / "stray").touch()
+    remove_tree(tmp_path / "stray")
+    remove_tree(tmp_path / "stray")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_full_disk_leaves_no_half_file(small_disk: Path) -> None:
     """Neither a written nor a zeroed file that does not fit leaves anything behind."""
     with pytest.raises(NodeStateError, match="the disk is full"):

@@ -17,7 +17,7 @@ from hami_dra.kube.nodes import node_uid
 from hami_dra.kube.reflector import Collection, Reflector
 from hami_dra.kube.slices import SLICES_PATH, NodeSlices
 from hami_dra.node.metrics import NodeMetrics
-from hami_dra.node.publisher import Publisher, PublisherOptions
+from hami_dra.node.publisher import Publisher, PublisherOptions, _Recent
 from hami_dra.testing.apiserver import FakeApiServer
 from hami_dra.testing.clock import FakeClock
 from hami_dra.testing.eventually import eventually
@@ -234,3 +234,15 @@ def test_a_node_that_is_not_registered_yet(world: World) -> None:
     with pytest.raises(NotFound):
         world.publisher.sync()
     assert world.slices.list() == []
+
+
+def test_two_publishers_that_disagree_do_not_fight(world: World) -> None:
+    """A few publications a minute are free; whoever publishes more waits longer and longer, up to a cap."""
+    recent = _Recent(times=[0.0, 1.0])
+    assert recent.delay_s(2.0) == 0.0
+    recent.times += [2.0, 3.0, 4.0]
+    assert recent.delay_s(5.0) == 4.0
+    recent.times += [float(moment) for moment in range(5, 20)]
+    assert recent.delay_s(20.0) == 30.0
+    assert recent.delay_s(1000.0) == 0.0
+    assert not world.publisher.published

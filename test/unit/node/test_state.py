@@ -207,6 +207,26 @@ def test_an_unprepared_claim_needs_the_api_server(rig: Rig) -> None:
     assert rig.facts() == NOTHING
 
 
+def test_an_api_server_that_stumbles_is_asked_again(rig: Rig) -> None:
+    """Refusals that pass within seconds do not fail the pod, which kubelet would only retry in a minute or more."""
+    train = rig.claims.add(allocated_claim())
+    waits: list[float] = []
+
+    def wait(seconds: float) -> bool:
+        waits.append(seconds)
+        rig.claims.down = len(waits) < 3
+        return False
+
+    rig.state._wait = wait
+    rig.claims.down = True
+    rig.prepare(train)
+    assert len(waits) == 3
+    rig.claims.down = True
+    rig.state._wait = lambda _seconds: True
+    with pytest.raises(ApiUnavailable):
+        rig.prepare(rig.claims.add(allocated_claim("late", share_result(share_id=SHARE[:-1] + "2"))))
+
+
 def test_a_replaced_claim_is_refused(rig: Rig) -> None:
     """A claim of the same name with another UID is not what kubelet asked about."""
     rig.claims.add(allocated_claim(uid="new-uid"))
