@@ -68,5 +68,7 @@ guard_function *driver_function(enum guard_symbol symbol) {
 
 guard_function *driver_lookup(enum guard_library library, const char *name) {
   if (!is_resolved(library)) return NULL;
-  return as_function(driver_libc_dlsym()(atomic_load_explicit(&handles[library], memory_order_relaxed), name));
+  void *found = driver_libc_dlsym()(atomic_load_explicit(&handles[library], memory_order_relaxed), name);
+  (void)dlerror();
+  return as_function(found);
 }

@@ -114,13 +114,12 @@ static int move_in(guard_usage *usage, uint32_t index) {
     return result;
   }
   hami_usage_slot *slot = &shared->slots[index];
-  usage_store(&shared->header.used_bytes,
-              usage_sub(usage_load(&shared->header.used_bytes), usage_load(&slot->used_bytes)));
   memset(slot, 0, sizeof *slot);
   usage->started_ns = prim_boottime_ns();
   slot->pid = prim_pid();
   usage_store(&slot->start_time_ns, usage->started_ns);
   __atomic_store_n(&slot->state, 1u, __ATOMIC_RELAXED);
+  usage_shared_recount(usage); /* also for whoever reads the counter from outside: the dead do not stay in it */
   usage_shared_drop(usage);
   return 0;
 }

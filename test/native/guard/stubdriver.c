@@ -217,6 +217,18 @@ API nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v2_t
 
 static CUresult private_alloc(CUdeviceptr *pointer, size_t bytes) { return cuMemAlloc_v2(pointer, bytes); }
 
+/* Names that have one ABI. */
+static const struct {
+  const char *name;
+  guard_function *function;
+} plain[] = {
+    {"cuInit", (guard_function *)cuInit},
+    {"cuCtxSetCurrent", (guard_function *)cuCtxSetCurrent},
+    {"cuDevicePrimaryCtxRetain", (guard_function *)cuDevicePrimaryCtxRetain},
+    {"cuDeviceGetDefaultMemPool", (guard_function *)cuDeviceGetDefaultMemPool},
+    {"stubHeld", (guard_function *)stubHeld},
+};
+
 /* name, version, flags to address, as NVIDIA documents it: the newest ABI that the version knows. */
 static void *choose(const char *symbol, int version, uint64_t flags) {
   guard_function *best = NULL;
@@ -229,12 +241,10 @@ static void *choose(const char *symbol, int version, uint64_t flags) {
   }
   GUARD_HOOKS(X)
 #undef X
-#define X(name) \
-  if (strcmp(symbol, #name) == 0) best = (guard_function *)name;
-  X(cuInit)
-  X(cuCtxSetCurrent) X(cuDevicePrimaryCtxRetain) X(cuDeviceGetDefaultMemPool) X(stubHeld)
-#undef X
-      return (void *)(uintptr_t)best;
+  for (size_t i = 0; i < sizeof plain / sizeof plain[0]; i++) {
+    if (strcmp(symbol, plain[i].name) == 0) best = plain[i].function;
+  }
+  return (void *)(uintptr_t)best;
 }
 API CUresult cuGetProcAddress(const char *symbol, void **function, int version, uint64_t flags) {
   *function = choose(symbol, version, flags);

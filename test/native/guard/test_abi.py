@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from native.guard.conftest import compile_c
 
-from hacklib.generate import stale
+from hacklib.generate import stale, write
 from hacklib.generate.abi import parse
 from hacklib.paths import REPOSITORY
 from hacklib.ui import HackError
@@ -37,6 +37,18 @@ int main(void) {
 def test_generated_files_are_current() -> None:
     """The committed JSON and Python constants are what the header says."""
     assert stale(REPOSITORY, ["abi"]) == []
+
+
+def test_generating_writes_what_is_stale_and_nothing_else(tmp_path: Path) -> None:
+    """A second run finds nothing to do; a file that was changed by hand is written anew."""
+    header = tmp_path / HEADER.relative_to(REPOSITORY)
+    header.parent.mkdir(parents=True)
+    header.write_text(HEADER.read_text())
+    made = write(tmp_path, ["abi"])
+    assert [(REPOSITORY / path).read_text() for path in made] == [(tmp_path / path).read_text() for path in made]
+    assert write(tmp_path, ["abi"]) == []
+    (tmp_path / made[0]).write_text("by hand")
+    assert write(tmp_path, ["abi"]) == [made[0]]
 
 
 @pytest.mark.native
