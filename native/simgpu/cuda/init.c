@@ -5,6 +5,9 @@
 #include "driver.h"
 #include "visible.h"
 
+/* What the library says of itself where there is no node to ask. */
+#define OWN_CUDA_VERSION 13000
+
 enum { NOT_STARTED, READY, FORKED };
 
 driver the_driver = {.mutex = PTHREAD_MUTEX_INITIALIZER};
@@ -100,6 +103,6 @@ CUresult cuDriverGetVersion(int *driverVersion) {
   sim_status status = store.fd >= 0 ? SIM_OK : sim_store_open(&store, sim_root(), false);
   if (status == SIM_OK) status = sim_store_node(&store, &node);
   pthread_mutex_unlock(&starting);
-  *driverVersion = status == SIM_OK ? (int)node.cuda_version : 0;
+  *driverVersion = status == SIM_OK ? (int)node.cuda_version : OWN_CUDA_VERSION;
   return CUDA_SUCCESS;
 }

@@ -15,6 +15,7 @@ from stubs import write_stubs
 
 DEFINED = re.compile(r"^CUresult (cu[A-Z]\w*)\(", re.MULTILINE)
 NOT_SUPPORTED = 801
+FIRST_VERSION = 2000
 SPECIAL_TEXTS = {
     "CUDA_SUCCESS": "no error",
     "CUDA_ERROR_INVALID_VALUE": "invalid argument",
@@ -67,10 +68,8 @@ def procedures(names: Iterable[str], include: Path) -> list[tuple[str, int, str]
     for base, exported in by_name.items():
         numbers = known.get(base, [])
         for place, name in enumerate(sorted(exported, key=split, reverse=True)):
-            if place < len(numbers):
-                version = numbers[-1 - place]
-            else:
-                version = numbers[0] - 1 if numbers else 2000
+            oldest = numbers[0] - 1 if numbers else FIRST_VERSION
+            version = numbers[-1 - place] if place < len(numbers) else oldest
             rows.append((base, version, name))
     return sorted(rows)
 
