@@ -24,7 +24,7 @@ __all__ = ["Registrar"]
 _log = logging.getLogger(__name__)
 
 _OPTIONS = (("grpc.so_reuseport", 0),)
-_STOP_S = 30.0
+_STOP_S = 10.0
 
 
 class Registrar:

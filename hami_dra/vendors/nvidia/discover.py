@@ -8,6 +8,7 @@ there yet is a `DriverError`, and whoever asks tries again later.
 import contextlib
 import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from hami_dra.core.errors import DriverError
@@ -30,7 +31,13 @@ class NvidiaDiscovery:
     """Call it for the inventory.  Not for several threads at once."""
 
     def __init__(
-        self, *, driver: Root, devices: Root | None = None, sysfs: Path | None = None, simulated: bool = False
+        self,
+        *,
+        driver: Root,
+        devices: Root | None = None,
+        sysfs: Path | None = None,
+        simulated: bool = False,
+        open_library: Callable[[Path], Nvml] = Nvml,
     ) -> None:
         """Look below these roots.
 
@@ -39,11 +46,13 @@ class NvidiaDiscovery:
             devices: root of the device files, where the driver root has none.
             sysfs: where sysfs is mounted; None where NUMA nodes and PCIe roots are not wanted.
             simulated: what the attribute `simulated` of the devices says; nothing else depends on it.
+            open_library: opens a session with the NVML library at a path.
         """
         self._driver = driver
         self._devices = devices or driver
         self._sysfs = sysfs
         self._simulated = simulated
+        self._open_library = open_library
         self._nvml: Nvml | None = None
         self._card_files: tuple[str, ...] = ()
         self._warned: set[str] = set()
@@ -87,7 +96,7 @@ class NvidiaDiscovery:
             self.close()
             self._card_files = files
         if self._nvml is None:
-            self._nvml = Nvml(self._driver.find_library(NVML))
+            self._nvml = self._open_library(self._driver.find_library(NVML))
         return self._nvml
 
     def _card(self, nvml: Nvml, index: int) -> Card | None:
