@@ -105,7 +105,7 @@ def start_node(group: Group, options: NodeOptions, transport: Transport) -> None
     metrics.count_shares(lambda: sum(len(entry.plan.shares) for entry in files.ledger.entries()))
 
     publisher = _publisher(group, options, transport=transport, discovery=discovery, metrics=metrics)
-    discovery.listen(publisher.wake)
+    discovery.listen(publisher.inventory_read)
     discovery.listen(recovery.restore)
     events = EventRecorder(transport, component="hami-dra-node", host=node)
     status = StatusWriter(claims=claims, writer=claims, events=events)

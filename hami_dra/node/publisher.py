@@ -114,6 +114,7 @@ class Publisher:
         self._on_trial = False
         self._warned: frozenset[str] = frozenset()
         self._published = False
+        self._seen: Inventory | None = None
 
     @property
     def published(self) -> bool:
@@ -133,6 +134,11 @@ class Publisher:
     def wake(self) -> None:
         """Look soon: something may have changed."""
         self._wake.set()
+
+    def inventory_read(self) -> None:
+        """The hardware was looked at: look soon if it is not what was last published."""
+        if self._inventory() != self._seen:
+            self.wake()
 
     def added(self, obj: JsonObject) -> None:  # noqa: ARG002 - the protocol of a handler
         """A slice came: ours, or one that should not be there."""
@@ -182,7 +188,7 @@ class Publisher:
     def _publish(self) -> frozenset[str]:
         """Write what differs; gives the gates whose fields the server did not keep."""
         options = self._options
-        inventory = self._inventory()
+        inventory = self._seen = self._inventory()
         desired = desired_slices(inventory or Inventory(), node=options.node, layout=self.layout, slots=options.slots)
         observed = self._slices.list()
         pool = pool_name(options.node)

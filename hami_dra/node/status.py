@@ -183,6 +183,6 @@ def _says_ready(claim: ResourceClaim) -> bool:
         entry
         for entry in status.get("devices", [])
         if entry["driver"] == DRIVER
-        and any(c["type"] == CONDITION_READY and c["status"] == "True" for c in entry.get("conditions", []))
+        and any(c["type"] == CONDITION_READY and c["status"] == "True" for c in entry.get("conditions") or [])
     ]
     return len(ready) >= len(ours)

@@ -246,3 +246,13 @@ def test_two_publishers_that_disagree_do_not_fight(world: World) -> None:
     assert recent.delay_s(20.0) == 30.0
     assert recent.delay_s(1000.0) == 0.0
     assert not world.publisher.published
+
+
+def test_a_look_at_unchanged_hardware_asks_the_api_server_nothing(world: World) -> None:
+    """Thousands of nodes look at their cards every minute; only a change is the API server's business."""
+    world.publisher.sync()
+    world.publisher.inventory_read()
+    assert not world.publisher._wake.is_set()
+    world.hardware = inventory(2)
+    world.publisher.inventory_read()
+    assert world.publisher._wake.is_set()
