@@ -57,7 +57,7 @@ class World:
     def conditions(self, claim: ClaimRef) -> list[Any]:
         """All conditions of the claim's devices."""
         status = self.claims.get(namespace=claim.namespace, name=claim.name).get("status", {})
-        return [condition for device in status.get("devices", []) for condition in device.get("conditions", [])]
+        return [condition for device in status.get("devices", []) for condition in device.get("conditions") or []]
 
 
 @pytest.fixture
