@@ -37,7 +37,11 @@ bool admit_resize(struct admission *admission, uint64_t bytes) {
   return true;
 }
 
-bool admit_keep(struct admission *admission, enum ledger_kind kind, uint64_t key) {
+void admit_refund(const ledger_entry *entry) {
+  if (entry->bytes != 0) share_release(entry->share, entry->bytes);
+}
+
+static bool keep(struct admission *admission, enum ledger_kind kind, uint64_t key) {
   if (!admission->charged) return true;
   ledger_entry old, entry = {
                         .key = key,
@@ -56,8 +60,15 @@ bool admit_keep(struct admission *admission, enum ledger_kind kind, uint64_t key
   return true;
 }
 
-void admit_refund(const ledger_entry *entry) {
-  if (entry->bytes != 0) share_release(entry->share, entry->bytes);
+CUresult admit_settle(struct admission *admission, CUresult result, enum ledger_kind kind, uint64_t key,
+                      admit_undo *undo) {
+  if (result != CUDA_SUCCESS) {
+    admit_cancel(admission);
+  } else if (!keep(admission, kind, key)) {
+    undo(key);
+    result = CUDA_ERROR_OUT_OF_MEMORY;
+  }
+  return result;
 }
 
 struct refund refund_begin(enum ledger_kind kind, uint64_t key) {

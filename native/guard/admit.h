@@ -25,8 +25,12 @@ CUresult admit(struct admission *admission, const struct device_place *place, ui
 void admit_cancel(struct admission *admission);
 /* Makes the charge bytes, for allocations whose size only the driver knows; false when they do not fit (nothing changes). */
 bool admit_resize(struct admission *admission, uint64_t bytes);
-/* The driver gave what key names; false when that cannot be remembered: give it back to the driver, the charge is cancelled. */
-bool admit_keep(struct admission *admission, enum ledger_kind kind, uint64_t key);
+/* Gives back to the driver what it gave under key. */
+typedef void admit_undo(uint64_t key);
+/* After the driver's answer: keeps the charge under key, or cancels it when the driver gave nothing.  When the charge cannot be
+ * remembered the memory is given back, and the answer is CUDA_ERROR_OUT_OF_MEMORY. */
+CUresult admit_settle(struct admission *admission, CUresult result, enum ledger_kind kind, uint64_t key,
+                      admit_undo *undo);
 /* Gives back what an entry taken from the ledger was charged for. */
 void admit_refund(const ledger_entry *entry);
 

@@ -44,16 +44,14 @@ static uint64_t shape_bytes(const struct shape *shape) {
   return total;
 }
 
-typedef CUresult destroy_fn(CUarray array);
+static void destroy(uint64_t array) {
+  __typeof__(&cuArrayDestroy) real = REAL(cuArrayDestroy);
+  if (real != NULL) (void)real((CUarray)(uintptr_t)array);
+}
 
-static CUresult settle(struct admission *admission, CUresult result, CUarray array, destroy_fn *give_back) {
-  if (result != CUDA_SUCCESS) {
-    admit_cancel(admission);
-  } else if (!admit_keep(admission, LEDGER_ARRAY, (uintptr_t)array)) {
-    if (give_back != NULL) (void)give_back(array);
-    result = CUDA_ERROR_OUT_OF_MEMORY;
-  }
-  return result;
+static void destroy_mipmapped(uint64_t array) {
+  __typeof__(&cuMipmappedArrayDestroy) real = REAL(cuMipmappedArrayDestroy);
+  if (real != NULL) (void)real((CUmipmappedArray)(uintptr_t)array);
 }
 
 typedef CUresult create_fn(CUarray *array, const void *descriptor);
@@ -69,7 +67,7 @@ static CUresult create(guard_function *function, CUarray *array, const void *des
   CUresult result = admit(&admission, &place, shape_bytes(&shape));
   if (result != CUDA_SUCCESS) return result;
   result = real(array, descriptor);
-  return settle(&admission, result, *array, (destroy_fn *)REAL(cuArrayDestroy));
+  return admit_settle(&admission, result, LEDGER_ARRAY, (uintptr_t)*array, destroy);
 }
 
 #define SHAPE_2D(d) \
@@ -96,9 +94,7 @@ GUARD_EXPORT CUresult cuArray3DCreate_v2(CUarray *array, const CUDA_ARRAY3D_DESC
 }
 
 GUARD_EXPORT CUresult cuArrayDestroy(CUarray array) {
-  __typeof__(&cuArrayDestroy) real = REAL(cuArrayDestroy);
-  if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
-  GATE(limited);
+  BEGIN_HOOK(cuArrayDestroy, CUDA_ERROR_NOT_INITIALIZED);
   if (!limited) return real(array);
   struct refund refund = refund_begin(LEDGER_ARRAY, (uintptr_t)array);
   return refund_end(&refund, real(array));
@@ -106,9 +102,7 @@ GUARD_EXPORT CUresult cuArrayDestroy(CUarray array) {
 
 GUARD_EXPORT CUresult cuMipmappedArrayCreate(CUmipmappedArray *array, const CUDA_ARRAY3D_DESCRIPTOR *descriptor,
                                              unsigned int levels) {
-  __typeof__(&cuMipmappedArrayCreate) real = REAL(cuMipmappedArrayCreate);
-  if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
-  GATE(limited);
+  BEGIN_HOOK(cuMipmappedArrayCreate, CUDA_ERROR_NOT_INITIALIZED);
   struct device_place place;
   if (!limited || array == NULL || descriptor == NULL || !device_current(&place))
     return real(array, descriptor, levels);
@@ -117,13 +111,11 @@ GUARD_EXPORT CUresult cuMipmappedArrayCreate(CUmipmappedArray *array, const CUDA
   CUresult result = admit(&admission, &place, shape_bytes(&shape));
   if (result != CUDA_SUCCESS) return result;
   result = real(array, descriptor, levels);
-  return settle(&admission, result, (CUarray)*array, (destroy_fn *)REAL(cuMipmappedArrayDestroy));
+  return admit_settle(&admission, result, LEDGER_ARRAY, (uintptr_t)*array, destroy_mipmapped);
 }
 
 GUARD_EXPORT CUresult cuMipmappedArrayDestroy(CUmipmappedArray array) {
-  __typeof__(&cuMipmappedArrayDestroy) real = REAL(cuMipmappedArrayDestroy);
-  if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
-  GATE(limited);
+  BEGIN_HOOK(cuMipmappedArrayDestroy, CUDA_ERROR_NOT_INITIALIZED);
   if (!limited) return real(array);
   struct refund refund = refund_begin(LEDGER_ARRAY, (uintptr_t)array);
   return refund_end(&refund, real(array));

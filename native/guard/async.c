@@ -7,16 +7,14 @@
 
 enum { POOL_ON_HOST = 255 };
 
-/* The driver has no other way to give memory back that does not depend on a stream. */
+/* The one way to give memory back that depends on no stream. */
+static void give_back(uint64_t pointer) {
+  __typeof__(&cuMemFree_v2) real = REAL(cuMemFree_v2);
+  if (real != NULL) (void)real(pointer);
+}
+
 static CUresult settle(struct admission *admission, CUresult result, CUdeviceptr pointer) {
-  if (result != CUDA_SUCCESS) {
-    admit_cancel(admission);
-    return result;
-  }
-  if (admit_keep(admission, LEDGER_POINTER, pointer)) return CUDA_SUCCESS;
-  __typeof__(&cuMemFree_v2) give_back = REAL(cuMemFree_v2);
-  if (give_back != NULL) (void)give_back(pointer);
-  return CUDA_ERROR_OUT_OF_MEMORY;
+  return admit_settle(admission, result, LEDGER_POINTER, pointer, give_back);
 }
 
 typedef CUresult alloc_async_fn(CUdeviceptr *pointer, size_t bytes, CUstream stream);
@@ -85,9 +83,7 @@ GUARD_EXPORT CUresult cuMemFreeAsync_ptsz(CUdeviceptr pointer, CUstream stream) 
 }
 
 GUARD_EXPORT CUresult cuMemPoolCreate(CUmemoryPool *pool, const CUmemPoolProps *props) {
-  __typeof__(&cuMemPoolCreate) real = REAL(cuMemPoolCreate);
-  if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
-  GATE(limited);
+  BEGIN_HOOK(cuMemPoolCreate, CUDA_ERROR_NOT_INITIALIZED);
   CUresult result = real(pool, props);
   if (!limited || result != CUDA_SUCCESS || pool == NULL || props == NULL) return result;
   bool on_device = props->location.type == CU_MEM_LOCATION_TYPE_DEVICE;
@@ -101,9 +97,7 @@ GUARD_EXPORT CUresult cuMemPoolCreate(CUmemoryPool *pool, const CUmemPoolProps *
 }
 
 GUARD_EXPORT CUresult cuMemPoolDestroy(CUmemoryPool pool) {
-  __typeof__(&cuMemPoolDestroy) real = REAL(cuMemPoolDestroy);
-  if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
-  GATE(limited);
+  BEGIN_HOOK(cuMemPoolDestroy, CUDA_ERROR_NOT_INITIALIZED);
   CUresult result = real(pool);
   ledger_entry entry;
   if (limited && result == CUDA_SUCCESS) (void)ledger_take(LEDGER_POOL, (uintptr_t)pool, &entry);

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 
+#include "driver.h"
 #include "process.h"
 
 #define GUARD_EXPORT __attribute__((visibility("default")))
@@ -19,7 +20,14 @@ static inline void gate_leave(const bool *limited) {
 /* True when there is something to enforce and no hook below us on this thread's stack is already doing it. */
 static inline bool gate_enter(void) { return gate_depth++ == 0 && process_is_limited(); }
 
-/* Declares `limited`; the gate is left at the end of the block. */
+/* Declares `limited`, whether the hook has anything to do; the gate is left at the end of the block. */
 #define GATE(limited) __attribute__((cleanup(gate_leave))) const bool limited = gate_enter()
+
+/* How a hook begins: declares `real`, the driver's function of the same name, and `limited`; ends the hook with `missing` when the
+ * driver has no such function. */
+#define BEGIN_HOOK(name, missing)        \
+  __typeof__(&(name)) real = REAL(name); \
+  if (real == NULL) return (missing);    \
+  GATE(limited)
 
 #endif

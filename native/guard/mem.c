@@ -8,22 +8,17 @@
 
 enum { PITCH_ALIGNMENT = 512 }; /* of every device so far; a driver that takes more is charged more afterwards */
 
-/* After the driver's answer: keep the charge or cancel it. */
+static void give_back(uint64_t pointer) {
+  __typeof__(&cuMemFree_v2) real = REAL(cuMemFree_v2);
+  if (real != NULL) (void)real(pointer);
+}
+
 static CUresult settle(struct admission *admission, CUresult result, CUdeviceptr pointer) {
-  if (result != CUDA_SUCCESS) {
-    admit_cancel(admission);
-    return result;
-  }
-  if (admit_keep(admission, LEDGER_POINTER, pointer)) return CUDA_SUCCESS;
-  __typeof__(&cuMemFree_v2) give_back = REAL(cuMemFree_v2);
-  if (give_back != NULL) (void)give_back(pointer);
-  return CUDA_ERROR_OUT_OF_MEMORY;
+  return admit_settle(admission, result, LEDGER_POINTER, pointer, give_back);
 }
 
 GUARD_EXPORT CUresult cuMemAlloc_v2(CUdeviceptr *pointer, size_t bytes) {
-  __typeof__(&cuMemAlloc_v2) real = REAL(cuMemAlloc_v2);
-  if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
-  GATE(limited);
+  BEGIN_HOOK(cuMemAlloc_v2, CUDA_ERROR_NOT_INITIALIZED);
   struct device_place place;
   if (!limited || pointer == NULL || !device_current(&place)) return real(pointer, bytes);
   struct admission admission;
@@ -34,9 +29,7 @@ GUARD_EXPORT CUresult cuMemAlloc_v2(CUdeviceptr *pointer, size_t bytes) {
 }
 
 GUARD_EXPORT CUresult cuMemAlloc(CUdeviceptr_v1 *pointer, unsigned int bytes) {
-  __typeof__(&cuMemAlloc) real = REAL(cuMemAlloc);
-  if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
-  GATE(limited);
+  BEGIN_HOOK(cuMemAlloc, CUDA_ERROR_NOT_INITIALIZED);
   struct device_place place;
   if (!limited || pointer == NULL || !device_current(&place)) return real(pointer, bytes);
   struct admission admission;
@@ -47,9 +40,7 @@ GUARD_EXPORT CUresult cuMemAlloc(CUdeviceptr_v1 *pointer, unsigned int bytes) {
 }
 
 GUARD_EXPORT CUresult cuMemAllocManaged(CUdeviceptr *pointer, size_t bytes, unsigned int flags) {
-  __typeof__(&cuMemAllocManaged) real = REAL(cuMemAllocManaged);
-  if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
-  GATE(limited);
+  BEGIN_HOOK(cuMemAllocManaged, CUDA_ERROR_NOT_INITIALIZED);
   struct device_place place;
   if (!limited || pointer == NULL || !device_current(&place)) return real(pointer, bytes, flags);
   struct admission admission;
@@ -69,8 +60,7 @@ static uint64_t pitched_bytes(uint64_t width, uint64_t height) {
 
 static CUresult settle_pitched(struct admission *admission, CUresult result, CUdeviceptr pointer, uint64_t actual) {
   if (result == CUDA_SUCCESS && !admit_resize(admission, actual)) {
-    __typeof__(&cuMemFree_v2) give_back = REAL(cuMemFree_v2);
-    if (give_back != NULL) (void)give_back(pointer);
+    give_back(pointer);
     result = CUDA_ERROR_OUT_OF_MEMORY;
   }
   return settle(admission, result, pointer);
@@ -78,9 +68,7 @@ static CUresult settle_pitched(struct admission *admission, CUresult result, CUd
 
 GUARD_EXPORT CUresult cuMemAllocPitch_v2(CUdeviceptr *pointer, size_t *pitch, size_t width, size_t height,
                                          unsigned int element) {
-  __typeof__(&cuMemAllocPitch_v2) real = REAL(cuMemAllocPitch_v2);
-  if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
-  GATE(limited);
+  BEGIN_HOOK(cuMemAllocPitch_v2, CUDA_ERROR_NOT_INITIALIZED);
   struct device_place place;
   if (!limited || pointer == NULL || pitch == NULL || !device_current(&place))
     return real(pointer, pitch, width, height, element);
@@ -93,9 +81,7 @@ GUARD_EXPORT CUresult cuMemAllocPitch_v2(CUdeviceptr *pointer, size_t *pitch, si
 
 GUARD_EXPORT CUresult cuMemAllocPitch(CUdeviceptr_v1 *pointer, unsigned int *pitch, unsigned int width,
                                       unsigned int height, unsigned int element) {
-  __typeof__(&cuMemAllocPitch) real = REAL(cuMemAllocPitch);
-  if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
-  GATE(limited);
+  BEGIN_HOOK(cuMemAllocPitch, CUDA_ERROR_NOT_INITIALIZED);
   struct device_place place;
   if (!limited || pointer == NULL || pitch == NULL || !device_current(&place))
     return real(pointer, pitch, width, height, element);
@@ -107,18 +93,14 @@ GUARD_EXPORT CUresult cuMemAllocPitch(CUdeviceptr_v1 *pointer, unsigned int *pit
 }
 
 GUARD_EXPORT CUresult cuMemFree_v2(CUdeviceptr pointer) {
-  __typeof__(&cuMemFree_v2) real = REAL(cuMemFree_v2);
-  if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
-  GATE(limited);
+  BEGIN_HOOK(cuMemFree_v2, CUDA_ERROR_NOT_INITIALIZED);
   if (!limited) return real(pointer);
   struct refund refund = refund_begin(LEDGER_POINTER, pointer);
   return refund_end(&refund, real(pointer));
 }
 
 GUARD_EXPORT CUresult cuMemFree(CUdeviceptr_v1 pointer) {
-  __typeof__(&cuMemFree) real = REAL(cuMemFree);
-  if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
-  GATE(limited);
+  BEGIN_HOOK(cuMemFree, CUDA_ERROR_NOT_INITIALIZED);
   if (!limited) return real(pointer);
   struct refund refund = refund_begin(LEDGER_POINTER, pointer);
   return refund_end(&refund, real(pointer));

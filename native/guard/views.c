@@ -29,9 +29,7 @@ static bool narrow_current(struct memory *memory) {
 }
 
 GUARD_EXPORT CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes) {
-  __typeof__(&cuMemGetInfo_v2) real = REAL(cuMemGetInfo_v2);
-  if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
-  GATE(limited);
+  BEGIN_HOOK(cuMemGetInfo_v2, CUDA_ERROR_NOT_INITIALIZED);
   CUresult result = real(free_bytes, total_bytes);
   if (!limited || result != CUDA_SUCCESS) return result;
   struct memory memory = {
@@ -45,9 +43,7 @@ GUARD_EXPORT CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes) {
 }
 
 GUARD_EXPORT CUresult cuMemGetInfo(unsigned int *free_bytes, unsigned int *total_bytes) {
-  __typeof__(&cuMemGetInfo) real = REAL(cuMemGetInfo);
-  if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
-  GATE(limited);
+  BEGIN_HOOK(cuMemGetInfo, CUDA_ERROR_NOT_INITIALIZED);
   CUresult result = real(free_bytes, total_bytes);
   if (!limited || result != CUDA_SUCCESS) return result;
   struct memory memory = {
@@ -69,9 +65,7 @@ static bool narrow_total(uint64_t *total, CUdevice device) {
 }
 
 GUARD_EXPORT CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device) {
-  __typeof__(&cuDeviceTotalMem_v2) real = REAL(cuDeviceTotalMem_v2);
-  if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
-  GATE(limited);
+  BEGIN_HOOK(cuDeviceTotalMem_v2, CUDA_ERROR_NOT_INITIALIZED);
   CUresult result = real(bytes, device);
   if (!limited || result != CUDA_SUCCESS || bytes == NULL) return result;
   uint64_t total = *bytes;
@@ -80,9 +74,7 @@ GUARD_EXPORT CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device) {
 }
 
 GUARD_EXPORT CUresult cuDeviceTotalMem(unsigned int *bytes, CUdevice device) {
-  __typeof__(&cuDeviceTotalMem) real = REAL(cuDeviceTotalMem);
-  if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
-  GATE(limited);
+  BEGIN_HOOK(cuDeviceTotalMem, CUDA_ERROR_NOT_INITIALIZED);
   CUresult result = real(bytes, device);
   if (!limited || result != CUDA_SUCCESS || bytes == NULL) return result;
   uint64_t total = *bytes;
@@ -91,9 +83,7 @@ GUARD_EXPORT CUresult cuDeviceTotalMem(unsigned int *bytes, CUdevice device) {
 }
 
 GUARD_EXPORT nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *info) {
-  __typeof__(&nvmlDeviceGetMemoryInfo) real = REAL(nvmlDeviceGetMemoryInfo);
-  if (real == NULL) return NVML_ERROR_UNINITIALIZED;
-  GATE(limited);
+  BEGIN_HOOK(nvmlDeviceGetMemoryInfo, NVML_ERROR_UNINITIALIZED);
   nvmlReturn_t result = real(device, info);
   if (!limited || result != NVML_SUCCESS || info == NULL) return result;
   struct memory memory = {.total = info->total, .free = info->free};
@@ -106,9 +96,7 @@ GUARD_EXPORT nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemor
 }
 
 GUARD_EXPORT nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v2_t *info) {
-  __typeof__(&nvmlDeviceGetMemoryInfo_v2) real = REAL(nvmlDeviceGetMemoryInfo_v2);
-  if (real == NULL) return NVML_ERROR_UNINITIALIZED;
-  GATE(limited);
+  BEGIN_HOOK(nvmlDeviceGetMemoryInfo_v2, NVML_ERROR_UNINITIALIZED);
   nvmlReturn_t result = real(device, info);
   if (!limited || result != NVML_SUCCESS || info == NULL) return result;
   struct memory memory = {.total = info->total, .free = info->free};

@@ -6,11 +6,14 @@
 #include "driver.h"
 #include "gate.h"
 
+static void give_back(uint64_t handle) {
+  __typeof__(&cuMemRelease) real = REAL(cuMemRelease);
+  if (real != NULL) (void)real(handle);
+}
+
 GUARD_EXPORT CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes, const CUmemAllocationProp *prop,
                                   unsigned long long flags) {
-  __typeof__(&cuMemCreate) real = REAL(cuMemCreate);
-  if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
-  GATE(limited);
+  BEGIN_HOOK(cuMemCreate, CUDA_ERROR_NOT_INITIALIZED);
   if (!limited || handle == NULL || prop == NULL || prop->location.type != CU_MEM_LOCATION_TYPE_DEVICE) {
     return real(handle, bytes, prop, flags);
   }
@@ -19,14 +22,7 @@ GUARD_EXPORT CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t b
   CUresult result = admit(&admission, &place, bytes);
   if (result != CUDA_SUCCESS) return result;
   result = real(handle, bytes, prop, flags);
-  if (result != CUDA_SUCCESS) {
-    admit_cancel(&admission);
-  } else if (!admit_keep(&admission, LEDGER_HANDLE, *handle)) {
-    __typeof__(&cuMemRelease) give_back = REAL(cuMemRelease);
-    if (give_back != NULL) (void)give_back(*handle);
-    result = CUDA_ERROR_OUT_OF_MEMORY;
-  }
-  return result;
+  return admit_settle(&admission, result, LEDGER_HANDLE, *handle, give_back);
 }
 
 /* Takes one reference away; true when it was the last one, and with it the entry. */
@@ -40,9 +36,7 @@ static void unrefer_unmapped(CUmemGenericAllocationHandle handle) {
 }
 
 GUARD_EXPORT CUresult cuMemRelease(CUmemGenericAllocationHandle handle) {
-  __typeof__(&cuMemRelease) real = REAL(cuMemRelease);
-  if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
-  GATE(limited);
+  BEGIN_HOOK(cuMemRelease, CUDA_ERROR_NOT_INITIALIZED);
   if (!limited) return real(handle);
   /* Before the driver: once the last reference is gone there, the same value may be another thread's new handle. */
   struct refund refund;
@@ -54,9 +48,7 @@ GUARD_EXPORT CUresult cuMemRelease(CUmemGenericAllocationHandle handle) {
 }
 
 GUARD_EXPORT CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *handle, void *address) {
-  __typeof__(&cuMemRetainAllocationHandle) real = REAL(cuMemRetainAllocationHandle);
-  if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
-  GATE(limited);
+  BEGIN_HOOK(cuMemRetainAllocationHandle, CUDA_ERROR_NOT_INITIALIZED);
   CUresult result = real(handle, address);
   if (limited && result == CUDA_SUCCESS && handle != NULL) (void)ledger_refer(LEDGER_HANDLE, *handle, 1);
   return result;
@@ -64,9 +56,7 @@ GUARD_EXPORT CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *
 
 GUARD_EXPORT CUresult cuMemMap(CUdeviceptr pointer, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle,
                                unsigned long long flags) {
-  __typeof__(&cuMemMap) real = REAL(cuMemMap);
-  if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
-  GATE(limited);
+  BEGIN_HOOK(cuMemMap, CUDA_ERROR_NOT_INITIALIZED);
   /* Referred to before the driver maps: another thread may release the handle right after. */
   bool known = limited && ledger_refer(LEDGER_HANDLE, handle, 1) != UINT32_MAX;
   CUresult result = real(pointer, bytes, offset, handle, flags);
@@ -84,9 +74,7 @@ static bool take_mapping(CUdeviceptr from, CUdeviceptr to, ledger_entry *out) {
 }
 
 GUARD_EXPORT CUresult cuMemUnmap(CUdeviceptr pointer, size_t bytes) {
-  __typeof__(&cuMemUnmap) real = REAL(cuMemUnmap);
-  if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
-  GATE(limited);
+  BEGIN_HOOK(cuMemUnmap, CUDA_ERROR_NOT_INITIALIZED);
   CUresult result = real(pointer, bytes);
   if (!limited || result != CUDA_SUCCESS) return result;
   CUdeviceptr end;
