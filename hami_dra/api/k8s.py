@@ -182,7 +182,8 @@ class AllocatedDeviceStatus(TypedDict):
     pool: str
     device: str
     shareID: NotRequired[str]
-    conditions: NotRequired[list[Condition]]
+    conditions: NotRequired[list[Condition] | None]
+    """The API server shows an entry without conditions with null."""
     data: NotRequired[JsonObject]
 
 

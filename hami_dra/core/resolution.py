@@ -84,8 +84,7 @@ def _identity(entry: AllocatedDeviceStatus) -> tuple[str, str, str, str]:
 def _says(stored: AllocatedDeviceStatus | None, device: AllocatedDeviceStatus) -> bool:
     if stored is None or stored.get("data") != device.get("data"):
         return False
-    wanted = device.get("conditions", [])
-    present = [
-        {name: value for name, value in held.items() if name in wanted[0]} for held in stored.get("conditions", [])
-    ]
+    wanted = device.get("conditions") or []
+    held = stored.get("conditions") or []
+    present = [{name: value for name, value in condition.items() if name in wanted[0]} for condition in held]
     return all(condition in present for condition in wanted)

@@ -91,13 +91,13 @@ def with_transition_times(
     stamped: list[AllocatedDeviceStatus] = []
     for device in devices:
         entry = device.copy()
-        if "conditions" in device:
+        if conditions := device.get("conditions"):
             entry["conditions"] = [
                 {
                     "lastTransitionTime": times.get((_key(device), condition["type"], condition["status"]), now),
                     **condition,
                 }
-                for condition in device["conditions"]
+                for condition in conditions
             ]
         stamped.append(entry)
     return stamped

@@ -124,7 +124,8 @@ def test_a_condition_needs_all_its_parts(api: Api) -> None:
     claims = Claims(api.transport)
     claim = claims.get(namespace=api.namespace, name="claim")
     bad = entry("Ready")
-    bad["conditions"][0]["reason"] = ""
+    (condition,) = bad["conditions"] or []
+    condition["reason"] = ""
     with pytest.raises(Invalid, match=r"conditions\[0\].reason"):
         claims.apply_devices(claim, [bad], field_manager="node")
 

@@ -36,7 +36,7 @@ def test_a_valid_claim_is_resolved_entry_by_entry() -> None:
     found = verdict(claim(result(), result("b", shareID=None, consumedCapacity=None)))
     assert found.problem is None
     assert [entry.get("shareID") is None for entry in found.devices] == [False, True]
-    assert all(entry.get("conditions", [])[0]["status"] == "True" for entry in found.devices)
+    assert all((entry.get("conditions") or [])[0]["status"] == "True" for entry in found.devices)
     assert [entry.get("data", {})["request"] for entry in found.devices] == ["gpu", "b"]
 
 
@@ -45,7 +45,7 @@ def test_a_wrong_configuration_refuses_the_whole_claim() -> None:
     found = verdict(claim(result(), result("b", shareID="s2"), configs=BAD))
     assert found.problem is not None
     for entry in found.devices:
-        (condition,) = entry.get("conditions", [])
+        (condition,) = entry.get("conditions") or []
         assert (condition["status"], condition["reason"]) == ("False", "InvalidConfig")
         assert 'qos: found "Gold"' in condition["message"]
         assert "data" not in entry
@@ -59,6 +59,15 @@ def test_a_published_verdict_is_not_written_again() -> None:
     assert is_published(found, stored(made, found))
     refused = claim(result(), configs=BAD)
     assert is_published(verdict(refused), stored(refused, verdict(refused)))
+
+
+def test_an_entry_without_conditions_is_not_published() -> None:
+    """The node's entry may be there first, and the API server shows no conditions as null."""
+    made = claim(result())
+    found = verdict(made)
+    bare = stored(made, found)
+    bare.get("status", {})["devices"] = [{**device, "conditions": None} for device in found.devices]
+    assert not is_published(found, bare)
 
 
 def test_a_stale_status_is_written_again() -> None:

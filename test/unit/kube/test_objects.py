@@ -100,10 +100,11 @@ def test_the_time_of_a_condition_moves_with_its_status_only() -> None:
     claims = Claims(server, clock=clock)
     claim(server)
     stored = claims.get(namespace="ml", name="c")
-    times = []
+    times: list[str] = []
     for status in ("False", "False", "True"):
         stored = claims.apply_devices(stored, [entry(status)], field_manager="node")
-        times.append(stored["status"]["devices"][0]["conditions"][0]["lastTransitionTime"])
+        (condition,) = stored["status"]["devices"][0]["conditions"] or []
+        times.append(condition["lastTransitionTime"])
         clock.advance(60)
     assert times[0] == times[1] < times[2]
 
@@ -111,7 +112,8 @@ def test_the_time_of_a_condition_moves_with_its_status_only() -> None:
 def test_a_time_that_the_caller_gives_stays() -> None:
     """Whoever knows the time of the change better is believed."""
     given = entry("True")
-    given["conditions"][0]["lastTransitionTime"] = "2026-01-01T00:00:00Z"
+    (condition,) = given["conditions"] or []
+    condition["lastTransitionTime"] = "2026-01-01T00:00:00Z"
     assert with_transition_times([given], [], now="2027-01-01T00:00:00Z") == [given]
     assert with_transition_times([{"driver": "d", "pool": "p", "device": "x"}], [], now="") == [
         {"driver": "d", "pool": "p", "device": "x"}
