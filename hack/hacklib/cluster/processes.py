@@ -25,7 +25,7 @@ __all__ = ["STATES", "ComponentDiedError", "Processes", "Verb", "ask"]
 
 Verb = Literal["start", "stop", "kill", "restart", "pause", "resume", "list"]
 STATES = ("running", "paused", "exited")
-_STOP_DEADLINE_S = 15.0
+_STOP_DEADLINE_S = 10.0
 _MAX_REQUEST = 4096
 _TAIL_BYTES = 2000
 
@@ -189,10 +189,10 @@ class Processes:
             os.kill(running.process.pid, signal.SIGCONT)
         end = time.monotonic() + _STOP_DEADLINE_S
         while running.status is None:
-            self.reap()
             if time.monotonic() > end:
                 os.kill(running.process.pid, signal.SIGKILL)
             time.sleep(0.01)
+            self.reap()
 
 
 def ask(folder: Path, verb: Verb, name: str = "", *, timeout_s: float = 60.0) -> dict[str, str]:
