@@ -2,11 +2,10 @@
 
 import json
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from node_rig import EFFECTS, Crash, Facts, Rig, ref
+from node_rig import Facts, Rig, ref
 
 from hami_dra.core.errors import (
     ApiUnavailable,
@@ -17,7 +16,6 @@ from hami_dra.core.errors import (
     DriverError,
     HamiDraError,
     InvalidConfig,
-    NodeStateError,
     UnknownDevice,
 )
 from hami_dra.core.ids import ClaimUid
@@ -30,15 +28,6 @@ SHARE = "6b0f2a6e-0000-4000-8000-000000000001"
 KEY = f"gpu-0000-17-00-0-{SHARE}"
 NOTHING = Facts(shares=set(), cdi=set(), ledger={})
 PREPARED = Facts(shares={f"train-uid/{KEY}"}, cdi={"train-uid"}, ledger={"train-uid": "Completed"})
-EVERY_EFFECT = [f"{effect}{when}" for effect in EFFECTS for when in ("", " done")]
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    """A node with one A100."""
-    rig = Rig(tmp_path)
-    yield rig
-    rig.close()
 
 
 def test_a_prepared_claim_has_one_share_one_spec_and_one_row(rig: Rig) -> None:
@@ -64,121 +53,6 @@ def test_the_files_say_what_was_allocated(rig: Rig) -> None:
     spec = json.loads(rig.cdi_file("train-uid").read_text())
     (device,) = spec["devices"]
     assert device["containerEdits"]["mounts"][1]["hostPath"] == f"/var/lib/hami-dra/claims/train-uid/{KEY}/limits"
-
-
-@pytest.mark.parametrize("effect", EVERY_EFFECT)
-@pytest.mark.parametrize("restart", [False, True])
-def test_a_crash_at_any_effect_of_prepare_is_healed(rig: Rig, effect: str, *, restart: bool) -> None:
-    """After a kill -9 anywhere and kubelet's retry, with or without a restart between them, there is one of everything."""
-    train = rig.claims.add(allocated_claim())
-    rig.crash_at(effect)
-    with pytest.raises(Crash):
-        rig.prepare(train)
-    if restart:
-        rig.start()
-    rig.crash_at("")
-    rig.prepare(train)
-    assert rig.facts() == PREPARED
-    rig.prepare(train)
-    assert rig.facts() == PREPARED
-    rig.unprepare(train)
-    assert rig.facts() == NOTHING
-
-
-@pytest.mark.parametrize("effect", EVERY_EFFECT[:-1])
-def test_a_start_undoes_what_did_not_end(rig: Rig, effect: str) -> None:
-    """Where kubelet does not come back, the next start leaves nothing of an unfinished preparation."""
-    train = rig.claims.add(allocated_claim())
-    rig.crash_at(effect)
-    with pytest.raises(Crash):
-        rig.prepare(train)
-    rig.start()
-    assert rig.facts() == NOTHING
-
-
-@pytest.mark.parametrize(
-    "effect", [f"{name}.remove{when}" for name in ("cdi", "shares", "ledger") for when in ("", " done")]
-)
-@pytest.mark.parametrize("restart", [False, True])
-def test_a_crash_at_any_effect_of_unprepare_is_healed(rig: Rig, effect: str, *, restart: bool) -> None:
-    """After a kill -9 anywhere in unprepare and kubelet's retry nothing is left."""
-    train = rig.claims.add(allocated_claim())
-    rig.prepare(train)
-    rig.crash_at(effect)
-    with pytest.raises(Crash):
-        rig.unprepare(train)
-    if restart:
-        rig.start()
-    rig.crash_at("")
-    rig.unprepare(train)
-    assert rig.facts() == NOTHING
-
-
-def test_a_claim_half_unprepared_can_be_prepared_again(rig: Rig) -> None:
-    """A pod that comes back before Unprepare was retried gets whole files."""
-    train = rig.claims.add(allocated_claim())
-    rig.prepare(train)
-    rig.crash_at("shares.remove done")
-    with pytest.raises(Crash):
-        rig.unprepare(train)
-    rig.crash_at("")
-    rig.prepare(train)
-    assert rig.facts() == PREPARED
-
-
-@pytest.mark.parametrize("effect", ["shares.ensure", "cdi.write", "ledger.complete"])
-def test_a_failure_leaves_nothing(rig: Rig, effect: str) -> None:
-    """A file that cannot be written fails the claim, and what was written before is gone."""
-    train = rig.claims.add(allocated_claim())
-
-    def fail(name: str) -> None:
-        if name == effect:
-            raise NodeStateError("the disk is full")
-
-    rig.on_effect = fail
-    with pytest.raises(NodeStateError, match="the disk is full"):
-        rig.prepare(train)
-    assert rig.facts() == NOTHING
-    rig.on_effect = None
-    rig.prepare(train)
-    assert rig.facts() == PREPARED
-
-
-def test_missing_files_are_made_again(rig: Rig) -> None:
-    """A repeated prepare makes a lost CDI file and lost share files again, and never truncates a usage file in use."""
-    train = rig.claims.add(allocated_claim())
-    rig.prepare(train)
-    usage = rig.claims_dir / "train-uid" / KEY / "usage"
-    with usage.open("r+b") as file:
-        file.write(b"in use")
-    rig.cdi_file("train-uid").unlink()
-    usage.with_name("limits").unlink()
-    rig.prepare(train)
-    assert rig.facts() == PREPARED
-    assert usage.read_bytes()[:6] == b"in use"
-    assert usage.with_name("limits").exists()
-
-
-def test_a_look_at_the_hardware_restores_a_lost_cdi_file(rig: Rig) -> None:
-    """A container that restarts needs its spec, and kubelet does not prepare again for that: the minute's look does it."""
-    rig.prepare(rig.claims.add(allocated_claim()))
-    rig.cdi_file("train-uid").unlink()
-    rig.discovery.look()
-    assert rig.facts() == PREPARED
-
-
-def test_a_reboot_makes_everything_anew(rig: Rig) -> None:
-    """State of another boot is dropped at the start, and the claim is prepared from nothing."""
-    train = rig.claims.add(allocated_claim())
-    rig.prepare(train)
-    usage = rig.claims_dir / "train-uid" / KEY / "usage"
-    with usage.open("r+b") as file:
-        file.write(b"of another boot")
-    rig.reboot()
-    assert rig.facts() == NOTHING
-    rig.prepare(train)
-    assert rig.facts() == PREPARED
-    assert not usage.read_bytes().strip(b"\0")
 
 
 def test_unprepare_of_an_unknown_claim_succeeds(rig: Rig) -> None:
@@ -310,16 +184,6 @@ def test_the_driver_is_the_last_line_against_overbooking(rig: Rig) -> None:
     rig.prepare(late)
 
 
-def test_a_claim_of_another_boot_holds_nothing(rig: Rig) -> None:
-    """Rows of another boot do not count against capacity, even where a start could not remove them yet."""
-    rig.prepare(rig.claims.add(allocated_claim("first", share_result(memory_gib=64))))
-    rig.boot = "another"
-    rig._make()
-    rig.discovery.look()
-    late = rig.claims.add(allocated_claim("late", share_result(memory_gib=64, share_id=SHARE[:-1] + "2")))
-    rig.prepare(late)
-
-
 def test_bad_configuration_is_refused_with_its_place(rig: Rig) -> None:
     """A GpuConfig that cannot be read fails the claim and says where the mistake is."""
     parameters = {"apiVersion": "gpu.hami.io/v1alpha1", "kind": "GpuConfig", "isolaton": "Guard"}
@@ -368,54 +232,6 @@ def test_before_the_driver_is_there(tmp_path: Path) -> None:
     with pytest.raises(DriverError):
         rig.prepare(train)
     rig.close()
-
-
-def test_files_without_an_owner_are_swept(rig: Rig) -> None:
-    """Files that no row of the ledger knows are removed at the start, and other vendors' files stay."""
-    rig.prepare(rig.claims.add(allocated_claim()))
-    orphan = rig.claims_dir / "orphan" / "gpu-x"
-    orphan.mkdir(parents=True)
-    rig.cdi_file("orphan").write_text("{}")
-    foreign = rig.cdi_dir / "k8s.gpu.nvidia.com-claim_x.json"
-    foreign.write_text("{}")
-    rig.start()
-    assert not orphan.parent.exists()
-    assert not rig.cdi_file("orphan").exists()
-    assert foreign.exists()
-    foreign.unlink()
-    assert rig.facts() == PREPARED
-
-
-def test_a_claim_somebody_works_on_is_left_alone_by_a_start(rig: Rig, tmp_path: Path) -> None:
-    """The second node plugin of a rolling update does not undo what the first one is just preparing."""
-    train = rig.claims.add(allocated_claim())
-    second: list[Rig] = []
-
-    def start_second(name: str) -> None:
-        if name == "cdi.write" and not second:
-            second.append(Rig(tmp_path, claims=rig.claims))
-
-    rig.on_effect = start_second
-    rig.prepare(train)
-    assert rig.facts() == PREPARED
-    assert second[0].prepare(train).devices
-    second[0].close()
-
-
-def test_a_damaged_ledger_is_made_again_from_the_share_files(rig: Rig) -> None:
-    """What was prepared stays prepared, and the damaged file is kept for whoever wants to know."""
-    train = rig.claims.add(allocated_claim())
-    rig.prepare(train)
-    rig.ledger.close()
-    ledger = rig.directory / "state" / "ledger.db"
-    ledger.write_bytes(b"not a database, but long enough to be taken for one" * 100)
-    for suffix in ("-wal", "-shm"):
-        Path(f"{ledger}{suffix}").unlink(missing_ok=True)
-    rig.start()
-    assert rig.facts() == PREPARED
-    assert ledger.with_name("ledger.db.corrupt-1").exists()
-    rig.prepare(train)
-    assert rig.facts() == PREPARED
 
 
 def test_memory_of_a_share_is_what_was_charged(rig: Rig) -> None:
