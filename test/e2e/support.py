@@ -2,8 +2,9 @@
 
 import json
 import re
+import secrets
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,7 @@ from hacklib.deployment import Kubectl, KubeObject, Site
 from hacklib.deployment.helm import app_version
 from hacklib.deployment.waiting import wait_until
 from hacklib.paths import REPOSITORY
+from hacklib.ui import HackError
 from hami_dra.api.names import CAPACITY_CORES, CAPACITY_MEMORY, DRIVER
 
 EXAMPLES = REPOSITORY / "deploy" / "examples"
@@ -46,11 +48,13 @@ class Tenant:
     @classmethod
     def of(cls, site: Site, *, name: str) -> Self:
         """A new namespace, called after a test."""
-        namespace = re.sub("[^a-z0-9]+", "-", name.lower())[:60].strip("-")
+        namespace = f"{re.sub('[^a-z0-9]+', '-', name.lower())[:50].strip('-')}-{secrets.token_hex(3)}"
         labels = {"pod-security.kubernetes.io/enforce": "restricted"}
         metadata = {"name": namespace, "labels": labels}
         site.kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
-        return cls(site, site.kubectl.within(namespace))
+        kubectl = site.kubectl.within(namespace)
+        wait_until(lambda: kubectl.get("serviceaccount", "default"), what="the namespace's service account")
+        return cls(site, kubectl)
 
     def __enter__(self) -> Self:
         return self
@@ -191,7 +195,9 @@ class NodeFiles:
 
     def prepared(self) -> Prepared:
         """Everything that the node keeps for claims."""
-        claims = {path.name: sum(1 for _ in path.iterdir()) for path in (self.state_dir / "claims").glob("*")}
+        claims = {
+            path.name: sum(share.is_dir() for share in path.iterdir()) for path in (self.state_dir / "claims").glob("*")
+        }
         specs = frozenset(path.stem.partition("_")[2] for path in self.cdi_dir.iterdir())
         return Prepared(shares=claims, specs=specs, ledger=self._ledger())
 
@@ -223,6 +229,26 @@ def plugin_processes(site: Site, *, node: int) -> list[int]:
             return False
 
     return [int(process.name) for process in Path("/proc").iterdir() if process.name.isdigit() and ours(process)]
+
+
+def all_run(tenant: Tenant, names: Collection[str]) -> None:
+    """Wait until the pods run, and have kubelet look at them now and then.
+
+    After a prepare that failed, kubelet lets more than a minute pass before the next, unless the pod changes.
+    """
+
+    def running() -> bool:
+        pods = {item["metadata"]["name"]: item["status"].get("phase") for item in tenant.kubectl.items("pods")}
+        return {name for name, phase in pods.items() if phase == "Running"} >= set(names)
+
+    for attempt in range(20):
+        try:
+            wait_until(running, what="all pods run", deadline_s=5)
+        except HackError:
+            tenant.kubectl.run("annotate", "pods", "--all", f"attempt={attempt}", "--overwrite")
+        else:
+            return
+    raise HackError("not all pods run\n" + tenant.kubectl.run("get", "pods,events"))
 
 
 def eventually(

@@ -3,12 +3,11 @@
 import os
 import random
 import signal
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from e2e.support import HOLD, NodeFiles, Tenant, eventually, plugin_processes, pod, share_template
+from e2e.support import HOLD, NodeFiles, Tenant, all_run, eventually, plugin_processes, pod, share_template
 
 from hacklib.deployment import Site, wait_until
 
@@ -31,16 +30,6 @@ for number in itertools.count(1):
 
 def _uids(tenant: Tenant) -> set[str]:
     return {claim["metadata"]["uid"] for claim in tenant.claims()}
-
-
-def _all_run(tenant: Tenant, names: Sequence[str], *, deadline_s: float = 90.0) -> None:
-    def running() -> bool:
-        pods = {item["metadata"]["name"]: item["status"].get("phase") for item in tenant.kubectl.items("pods")}
-        return {name for name, phase in pods.items() if phase == "Running"} >= set(names)
-
-    wait_until(
-        running, what="all pods run", deadline_s=deadline_s, detail=lambda: tenant.kubectl.run("get", "pods,events")
-    )
 
 
 def _exactly_once(tenant: Tenant, files: NodeFiles) -> None:
@@ -73,7 +62,22 @@ def _goes_on(tenant: Tenant, name: str) -> None:
 
 
 def _wait_begun(files: NodeFiles, number: int) -> None:
-    wait_until(lambda: len(files.prepared().everything) >= number, what=f"{number} prepares begun")
+    wait_until(
+        lambda: len(files.prepared().everything) >= number,
+        what=f"{number} prepares begun",
+        deadline_s=60,
+        detail=files.prepared,
+    )
+
+
+def _wait_registered_again(site: Site, *, killed: int) -> None:
+    wait_until(
+        lambda: set(plugin_processes(site, node=1)) - {killed}, what="another process of the plugin", deadline_s=60
+    )
+    wait_until(
+        lambda: any("registered with kubelet" in line for line in site.system.logs(site.node_plugin(1))),
+        what="the plugin registered",
+    )
 
 
 def _fill(path: Path) -> None:
@@ -90,16 +94,17 @@ def test_kill_9_of_the_node_plugin_during_prepares(site: Site, tenant: Tenant) -
     dice = random.Random(0)  # noqa: S311 - moments, not secrets
     names: list[str] = []
     for round_number in range(3):
+        done = len(files.prepared().everything)
         burst = [f"burst-{round_number}-{index}" for index in range(5)]
         tenant.kubectl.apply(*(pod(name, template="slice", node=1) for name in burst))
         names += burst
-        begun = len(burst) * round_number + dice.randrange(1, 4)
-        _wait_begun(files, begun)
+        _wait_begun(files, done + dice.randrange(1, 5))
         (process,) = plugin_processes(site, node=1)
         os.kill(process, signal.SIGKILL)
         if round_number:  # a third container in a row would have to wait for kubelet's back-off: a new pod has not
             site.system.delete("pod", site.node_plugin(1), now=True)
-    _all_run(tenant, names)
+        _wait_registered_again(site, killed=process)
+        all_run(tenant, names)
     _exactly_once(tenant, files)
     tenant.kubectl.run("delete", "pods", "--all", "--grace-period=1", timeout_s=90)
     eventually(lambda: not files.prepared().everything, what="nothing left on the node", detail=files.prepared)
@@ -127,10 +132,10 @@ def test_two_node_plugins_overlap_in_a_rolling_update(site: Site, tenant: Tenant
     names = [f"during-{index}" for index in range(8)]
     for name in names:
         tenant.kubectl.apply(pod(name, template="slice", node=1))
-    _all_run(tenant, names)
+    all_run(tenant, names)
     site.system.run("rollout", "status", "daemonset/hami-dra-node", "--timeout=120s", timeout_s=130)
     tenant.kubectl.apply(pod("after", template="slice", node=1))
-    _all_run(tenant, ["after"])
+    all_run(tenant, ["after"])
     _goes_on(tenant, "steady")
     _exactly_once(tenant, NodeFiles(site, node=1))
     assert {item["metadata"]["uid"] for item in site.slices()} == before
@@ -147,7 +152,7 @@ def test_a_read_only_cdi_directory_is_named_and_recovered_from(site: Site, tenan
         assert not files.prepared().specs
     finally:
         files.cdi_dir.chmod(0o755)
-    _all_run(tenant, ["stuck"])
+    all_run(tenant, ["stuck"])
     _exactly_once(tenant, files)
 
 
@@ -162,7 +167,7 @@ def test_a_full_disk_under_the_ledger_is_named_and_recovered_from(site: Site, te
         assert "disk is full" in events[-1]["message"] or "No space left" in events[-1]["message"]
     finally:
         filler.unlink()
-    _all_run(tenant, ["stuck"])
+    all_run(tenant, ["stuck"])
     _exactly_once(tenant, files)
 
 
@@ -174,10 +179,10 @@ def test_without_the_api_server_pods_go_on_and_end(site: Site, tenant: Tenant) -
         pod("steady", template="share", script=TICK, node=1),
         pod("leaving", template="share", script=HOLD.format(gib=2), node=1),
     )
-    _all_run(tenant, ["steady", "leaving"])
+    all_run(tenant, ["steady", "leaving"])
     leaving = tenant.claim_of("leaving")["metadata"]["uid"]
     tenant.kubectl.run("delete", "pod", "leaving", "--grace-period=3", "--wait=false")
-    site.cluster.stop("kube-apiserver")
+    site.cluster.kill("kube-apiserver")
     try:
         eventually(lambda: leaving not in files.prepared().everything, what="the ended pod's claim unprepared")
         _goes_on(tenant, "steady")
@@ -186,4 +191,4 @@ def test_without_the_api_server_pods_go_on_and_end(site: Site, tenant: Tenant) -
         site.cluster.start("kube-apiserver")
     wait_until(lambda: site.kubectl.run("get", "--raw", "/readyz"), what="the API server")
     tenant.kubectl.apply(pod("late", template="share", node=1))
-    _all_run(tenant, ["steady", "late"])
+    all_run(tenant, ["steady", "late"])
