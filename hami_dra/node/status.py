@@ -41,13 +41,28 @@ class StatusWriter:
     """Listens to the claim service and writes to the API server."""
 
     def __init__(
-        self, *, claims: ClaimReader, writer: DeviceStatusWriter, events: EventSink, limit: int = 1000
+        self,
+        *,
+        claims: ClaimReader,
+        writer: DeviceStatusWriter,
+        events: EventSink,
+        limit: int = 1000,
+        delay_s: float = 1.0,
     ) -> None:
-        """Nothing is written before `start`; at most `limit` claims wait."""
+        """Nothing is written before `start`.
+
+        Args:
+            claims: reads claims that could not be prepared.
+            writer: writes conditions.
+            events: takes Events.
+            limit: how many claims can wait.
+            delay_s: how long good news wait: the preparations of a burst of pods come before what is said about them.
+        """
         self._claims = claims
         self._writer = writer
         self._events = events
         self._limit = limit
+        self._delay_s = delay_s
         self._news: dict[ClaimUid, _News] = {}
         self._lock = threading.Lock()
         self._queue: WorkQueue[ClaimUid] = WorkQueue(base_s=0.2, cap_s=60.0)
@@ -81,7 +96,7 @@ class StatusWriter:
                 self.dropped += 1
                 return
             self._news[news.ref.uid] = news
-        self._queue.add(news.ref.uid)
+        self._queue.add_after(news.ref.uid, 0.0 if news.error else self._delay_s)
 
     def _write(self, uid: ClaimUid) -> None:
         with self._lock:

@@ -42,7 +42,7 @@ class World:
         self.claims = Claims(self.server)
         self.events = Events()
         self.rig = Rig(directory)
-        self.writer = StatusWriter(claims=self.claims, writer=self.claims, events=self.events, limit=2)
+        self.writer = StatusWriter(claims=self.claims, writer=self.claims, events=self.events, limit=2, delay_s=0.0)
 
     def add(self, claim: ResourceClaim) -> ClaimRef:
         """A claim that both sides know."""
