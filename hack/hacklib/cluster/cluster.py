@@ -121,18 +121,21 @@ class Cluster:
         Raises HackError with the command's standard error if it fails, unless `check` is false.
         """
         argv = [*self.words(node=node), *map(str, command)]
-        done = subprocess.run(
-            argv,
-            env=self.environment,
-            input=stdin,
-            stdin=subprocess.DEVNULL if stdin is None else None,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=timeout_s,
-        )
+        what = " ".join(map(str, command))
+        try:
+            done = subprocess.run(
+                argv,
+                env=self.environment,
+                input=stdin,
+                stdin=subprocess.DEVNULL if stdin is None else None,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=timeout_s,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise HackError(f"`{what}` did not end within {timeout_s:.0f} s") from error
         if check and done.returncode:
-            what = " ".join(map(str, command))
             raise HackError(f"`{what}` failed with status {done.returncode}: {done.stderr.strip()}")
         return done
 
@@ -166,6 +169,7 @@ class Cluster:
     def act(self, verb: Verb, component: str) -> None:
         """Start, stop, kill, restart, pause or resume a component, and wait until that is done.
 
+        API server, containerd and kubelet have started when they answer, a node when its components run.
         `node-1` itself is a component too: to restart it is to reboot the node, with another boot id and an empty /run.
         """
         owner, _, name = component.rpartition("/")

@@ -154,7 +154,10 @@ def kubelet_config(node: Node) -> str:
                 "x509": {"clientCAFile": f"{node.spec.pki}/ca.crt"},
             },
             "authorization": {"mode": "Webhook"},
-            "resolvConf": "",  # the host's name servers are out of reach: names fail at once instead of late
+            # No name server is there and the host's are out of reach: this way names fail at once instead of late.
+            "clusterDNS": ["10.96.0.10"],
+            "clusterDomain": "cluster.local",
+            "resolvConf": "",
             "makeIPTablesUtilChains": False,
             "localStorageCapacityIsolation": False,
             "imageGCHighThresholdPercent": 100,

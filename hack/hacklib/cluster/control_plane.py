@@ -31,6 +31,9 @@ def main(folder: str, lifeline: str) -> None:
     """Run a cluster until the lifeline is cut."""
     spec = ClusterSpec.load(Path(folder))
     processes = Processes(folder=spec.folder, logs=spec.logs)
+    nodes = [spec.node(index) for index in range(1, spec.nodes + 1)]
+    processes.works = {node.name: node.started_file.exists for node in nodes}
+    processes.works |= {"kube-apiserver": lambda: _get(spec, "/readyz") is not None}
     processes.after_start = lambda name, pid: _adopt_node(spec, processes, name=name, pid=pid)
     try:
         _start(spec, processes)
@@ -65,7 +68,8 @@ def _adopt_node(spec: ClusterSpec, processes: Processes, *, name: str, pid: int)
     """If the component is a node, connect its network once it has one, and write down its first process."""
     for node in (spec.node(index) for index in range(1, spec.nodes + 1)):
         if node.name == name:
-            node.up_file.unlink(missing_ok=True)
+            for file in (node.up_file, node.started_file):
+                file.unlink(missing_ok=True)
             node_files.prepare(node)
             processes.wait_for(f"namespaces of {name}", node.up_file.exists, only=name)
             network.attach_node(node, pid=pid)
@@ -81,10 +85,10 @@ def _nodes_ready(spec: ClusterSpec) -> bool:
             raise HackError(error.read_text(encoding="utf-8"))
     listed = json.loads(_get(spec, "/api/v1/nodes") or '{"items": []}')["items"]
     conditions = [condition for item in listed for condition in item["status"].get("conditions", [])]
-    loaded = all(spec.node(index).loaded_file.exists() for index in range(1, spec.nodes + 1))
+    started = all(spec.node(index).started_file.exists() for index in range(1, spec.nodes + 1))
     ready: int = sum(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
     spec.say(f"waiting for nodes ({ready} of {spec.nodes} Ready)" if ready < spec.nodes else "loading images")
-    return loaded and ready == spec.nodes
+    return started and ready == spec.nodes
 
 
 def _get(spec: ClusterSpec, path: str) -> bytes | None:

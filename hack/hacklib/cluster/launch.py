@@ -27,6 +27,7 @@ from hacklib.ui import HackError, Task, Ui
 __all__ = ["check", "is_alive", "load_image", "start", "stop"]
 
 _UP_DEADLINE_S = 240.0
+_KEEPER_DEADLINE_S = 20.0
 _DOWN_DEADLINE_S = 60.0
 _IMAGE_DEADLINE_S = 20.0
 
@@ -64,36 +65,50 @@ def start(spec: ClusterSpec, *, ui: Ui) -> None:
     _bury(spec.folder)
     lock = _claim(spec)
     accept_read, accept_write = os.pipe()
+    accept = os.fdopen(accept_write, "wb", buffering=0)
     try:
         with ui.task(f"cluster {spec.name}, Kubernetes {spec.kubernetes}, {spec.nodes} nodes") as task:
             _prepare(spec)
-            environment = os.environ | {
-                "PATH": f"{spec.programs}:{os.environ.get('PATH', '')}:/usr/sbin:/sbin",
-                "PYTHONPATH": str(paths.REPOSITORY / "hack"),
-            }
-            with (spec.logs / "keeper.log").open("ab") as log:
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "hacklib.cluster.keeper", str(spec.folder), str(accept_read)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    env=environment,
-                    pass_fds=[lock, accept_read],
-                    start_new_session=True,
-                )
-            try:
-                _wait_until_ready(spec, keeper_process=process, task=task)
-                os.write(accept_write, ACCEPTED)
-            except BaseException:
-                process.terminate()
-                process.wait()
-                raise
+            keeper = _start_keeper(spec, lock=lock, accept=accept_read)
+            _wait_until_ready(spec, keeper=keeper, task=task)
+            accept.write(ACCEPTED)
     except BaseException:
+        accept.close()  # the keeper ends when it sees that nobody waits
+        keeper_process = ProcessId.load(spec.folder / "keeper")
+        while keeper_process is not None and keeper_process.alive:
+            time.sleep(0.02)
         cleanup.remove(spec.folder, cgroup=spec.cgroup)
         raise
     finally:
-        for descriptor in (lock, accept_read, accept_write):
-            os.close(descriptor)
+        accept.close()
+        os.close(accept_read)
+        os.close(lock)
+
+
+def _start_keeper(spec: ClusterSpec, *, lock: int, accept: int) -> ProcessId:
+    """Start the keeper as a child of nobody, in a session of its own, and wait until it has said who it is."""
+    environment = os.environ | {
+        "PATH": f"{spec.programs}:{os.environ.get('PATH', '')}:/usr/sbin:/sbin",
+        "PYTHONPATH": str(paths.REPOSITORY / "hack"),
+    }
+    module = [sys.executable, "-m", "hacklib.cluster.keeper", str(spec.folder), str(accept)]
+    log = spec.logs / "keeper.log"
+    with log.open("ab") as out:
+        subprocess.run(
+            ["setsid", "--fork", *module],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            env=environment,
+            pass_fds=[lock, accept],
+            check=True,
+        )
+    end = time.monotonic() + _KEEPER_DEADLINE_S
+    while (keeper := ProcessId.load(spec.folder / "keeper")) is None:
+        if time.monotonic() > end:
+            raise HackError(f"the cluster's keeper does not start: {log.read_text(encoding='utf-8')}")
+        time.sleep(0.02)
+    return keeper
 
 
 def stop(folder: Path) -> None:
@@ -149,7 +164,7 @@ def _prepare(spec: ClusterSpec) -> None:
     spec.say("starting")
 
 
-def _wait_until_ready(spec: ClusterSpec, *, keeper_process: subprocess.Popen[bytes], task: Task) -> None:
+def _wait_until_ready(spec: ClusterSpec, *, keeper: ProcessId, task: Task) -> None:
     end = time.monotonic() + _UP_DEADLINE_S
     while True:
         with suppress(OSError):
@@ -159,8 +174,8 @@ def _wait_until_ready(spec: ClusterSpec, *, keeper_process: subprocess.Popen[byt
             task.update(phase)
         with suppress(OSError):
             raise HackError((spec.folder / "error").read_text(encoding="utf-8"))
-        if keeper_process.poll() is not None:
-            raise HackError(f"the cluster's keeper has ended with status {keeper_process.returncode}")
+        if not keeper.alive:
+            raise HackError("the cluster's first process or its keeper was killed while it started")
         if time.monotonic() > end:
             raise HackError(f"the cluster was not ready after {_UP_DEADLINE_S:.0f} s")
         time.sleep(0.05)

@@ -4,10 +4,12 @@ Started by the control plane with the cluster's folder and the node's number; sa
 file, and why it gave up by another.
 """
 
+import http
 import os
 import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 from hacklib.cluster import cgroups, components, network, node_files
@@ -22,6 +24,7 @@ def main(folder: str, index: str) -> None:
     """Run a node until its namespaces end."""
     node = ClusterSpec.load(Path(folder)).node(int(index))
     processes = Processes(folder=node.folder, logs=node.spec.logs, log_prefix=f"{node.name}-")
+    processes.works = {"containerd": _containerd_works, "kubelet": _kubelet_works}
     try:
         _start(node, processes)
     except (HackError, OSError, subprocess.SubprocessError) as error:
@@ -41,17 +44,27 @@ def _start(node: Node, processes: Processes) -> None:
     (node.folder / "cni/10-pods.conflist").write_text(components.cni_config(node), encoding="utf-8")
     cgroups.make(node.cgroup)
     processes.start(components.containerd(node))
-    processes.wait_for("containerd", _answers)
-    for archive in node.spec.images:
-        processes.begin(components.image_import(node, archive))
+    processes.wait_for("containerd", _containerd_works)
+    if not node.loaded_file.exists():
+        for archive in node.spec.images:
+            processes.begin(components.image_import(node, archive))
     processes.wait_for("the API server", node.spec.api_ready_file.exists)
     processes.start(components.kubelet(node))
     processes.start(components.kube_proxy(node))
     processes.finish()
     node.loaded_file.touch()
+    node.started_file.touch()
 
 
-def _answers() -> bool:
+def _kubelet_works() -> bool:
+    try:
+        with urllib.request.urlopen("http://127.0.0.1:10248/healthz", timeout=2) as response:
+            return bool(response.status == http.HTTPStatus.OK)
+    except OSError:
+        return False
+
+
+def _containerd_works() -> bool:
     words = ["ctr", "-a", components.CONTAINERD_SOCKET, "version"]
     return subprocess.run(words, capture_output=True, check=False).returncode == 0
 

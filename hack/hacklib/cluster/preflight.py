@@ -17,7 +17,7 @@ from hacklib.ui import HackError
 __all__ = ["check"]
 
 _NEEDED_BYTES = 3 << 30
-_TOOLS = ("unshare", "nsenter", "mount", "ip", "nft")
+_TOOLS = ("unshare", "nsenter", "setsid", "mount", "ip", "nft")
 _FEATURES = {
     "network bridges (CONFIG_BRIDGE)": "ip link add hami0 type bridge",
     "virtual Ethernet (CONFIG_VETH)": "ip link add hami1 type veth peer name hami2",

@@ -25,7 +25,7 @@ __all__ = ["STATES", "ComponentDiedError", "Processes", "Verb", "ask"]
 
 Verb = Literal["start", "stop", "kill", "restart", "pause", "resume", "list"]
 STATES = ("running", "paused", "exited")
-_STOP_DEADLINE_S = 10.0
+_STOP_DEADLINE_S = 5.0
 _MAX_REQUEST = 4096
 _TAIL_BYTES = 2000
 
@@ -64,6 +64,8 @@ class Processes:
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     after_start: Callable[[str, int], None] = lambda _name, _pid: None
     """Called with the name and the process id of each component that was started."""
+    works: Mapping[str, Callable[[], bool]] = field(default_factory=dict)
+    """How to see that a component does its work, for those where somebody has to wait for it."""
     _table: dict[str, _Running] = field(default_factory=dict, init=False)
     _jobs: list[_Running] = field(default_factory=list, init=False)
 
@@ -177,6 +179,8 @@ class Processes:
             if running.status is None:
                 raise HackError(f"{name} is running already")
             self.start(running.component)
+            if name in self.works:
+                self.wait_for(name, self.works[name], only=name)
 
     def _require_running(self, running: _Running) -> None:
         if running.status is not None:

@@ -162,8 +162,13 @@ class Node:
 
     @property
     def loaded_file(self) -> Path:
-        """Exists once the node has the images that the cluster was started with."""
+        """Exists once the node has the images that the cluster was started with, also after a reboot."""
         return self.folder / "loaded"
+
+    @property
+    def started_file(self) -> Path:
+        """Exists once all components of the node run."""
+        return self.folder / "started"
 
 
 def cluster_name(text: str) -> ClusterName:
