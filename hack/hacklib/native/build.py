@@ -1,8 +1,8 @@
 """Runs CMake and ninja over native/, one build folder for each preset.
 
 release  zig cc against glibc 2.17, so that the libraries load in old images
-asan     the host's compiler with AddressSanitizer and UndefinedBehaviorSanitizer
-tsan     the host's compiler with ThreadSanitizer
+asan     the host's compiler with AddressSanitizer and UndefinedBehaviorSanitizer; on hosts without one zig cc with the latter
+tsan     the host's compiler, else zig cc, with ThreadSanitizer
 The output folder of a preset holds `libhami_guard.so` and `simgpu/`.  A build that has nothing to do takes a moment;
 two builds of one preset at once wait for each other.
 """
@@ -22,7 +22,7 @@ from typing import Literal, get_args
 from hacklib.native.headers import cuda_include_dir
 from hacklib.paths import REPOSITORY, native_dir
 from hacklib.toolchain import find, zig_cc
-from hacklib.ui import HackError, Ui, run_logged
+from hacklib.ui import Ui, run_logged
 
 __all__ = ["PRESETS", "Preset", "build", "output_dir"]
 
@@ -30,6 +30,8 @@ Preset = Literal["release", "asan", "tsan"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
 GLIBC_FLOOR = "2.17"
 SANITIZERS: dict[Preset, str] = {"release": "", "asan": "address,undefined", "tsan": "thread"}
+ZIG_SANITIZERS: dict[Preset, str] = {**SANITIZERS, "asan": "undefined"}
+"""zig brings the run-time parts of these only."""
 
 
 def output_dir(preset: Preset) -> Path:
@@ -61,26 +63,29 @@ def build(*, preset: Preset, ui: Ui, targets: Sequence[str] = ()) -> Path:
 
 
 def _configure_command(preset: Preset, *, work: Path, headers: Path) -> list[str]:
+    host = _host_compiler() if preset != "release" else None
     return [
         str(find("cmake").path),
         *("-S", str(REPOSITORY / "native"), "-B", str(work), "-G", "Ninja"),
         f"-DCMAKE_MAKE_PROGRAM={find('ninja').path}",
-        f"-DCMAKE_C_COMPILER={_compiler(preset)}",
+        f"-DCMAKE_C_COMPILER={host or _zig_wrapper(preset)}",
         "-DCMAKE_BUILD_TYPE=RelWithDebInfo",
-        f"-DHAMI_SANITIZE={SANITIZERS[preset]}",
+        f"-DHAMI_SANITIZE={(SANITIZERS if host else ZIG_SANITIZERS)[preset]}",
         f"-DHAMI_OUTPUT_DIR={output_dir(preset)}",
         f"-DHAMI_CUDA_INCLUDE_DIR={headers}",
         f"-DHAMI_PYTHON={Path(sys.executable).resolve()}",
     ]
 
 
-def _compiler(preset: Preset) -> Path:
-    if preset != "release":
-        for name in ("clang", "gcc", "cc"):
-            if found := shutil.which(name):
-                return Path(found)
-        raise HackError("the sanitizer presets need the host's clang or gcc, found neither; install one of them")
-    words = zig_cc(target=f"{platform.machine()}-linux-gnu.{GLIBC_FLOOR}")
+def _host_compiler() -> Path | None:
+    found = next(filter(None, map(shutil.which, ("clang", "gcc", "cc"))), None)
+    return Path(found) if found else None
+
+
+def _zig_wrapper(preset: Preset) -> Path:
+    """A program that is zig's C compiler: CMake wants one without arguments of its own."""
+    floor = f".{GLIBC_FLOOR}" if preset == "release" else ""
+    words = zig_cc(target=f"{platform.machine()}-linux-gnu{floor}")
     wrapper = output_dir(preset) / "zig-cc"
     script = f"""#!/bin/sh\nexec {" ".join(f"'{word}'" for word in words)} "$@"\n"""
     if not wrapper.is_file() or wrapper.read_text(encoding="utf-8") != script:

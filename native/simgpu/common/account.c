@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -81,9 +82,15 @@ sim_status sim_session_begin(sim_session *session, const sim_store *store) {
   return SIM_OK;
 }
 
+/* Somebody may have cut the file short since it was mapped; a page without file behind it must not be touched. */
+static bool intact(const sim_session *session) {
+  struct stat status;
+  return fstat(session->store.fd, &status) == 0 && (uint64_t)status.st_size >= SIM_STATE_SIZE;
+}
+
 static sim_status enter(sim_session *session) {
   pthread_mutex_lock(&session->mutex);
-  sim_status status = sim_lock(&session->store, session->lock_word);
+  sim_status status = intact(session) ? sim_lock(&session->store, session->lock_word) : SIM_INVALID;
   if (status != SIM_OK) pthread_mutex_unlock(&session->mutex);
   return status;
 }
@@ -140,12 +147,14 @@ sim_status sim_charge_upto(sim_session *session, uint32_t card, uint64_t bytes, 
 }
 
 void sim_discharge(sim_session *session, uint32_t card, uint64_t bytes) {
-  /* A store that only lowers the own figure needs no lock to be right; it takes one so that readers see instants. */
   pthread_mutex_lock(&session->mutex);
-  sim_status status = sim_lock(&session->store, session->lock_word);
   session->used_bytes[card] -= bytes;
-  publish(session, card);
-  if (status == SIM_OK) sim_unlock(&session->store);
+  if (intact(session)) {
+    /* Right also without the lock, which only lets readers see instants. */
+    sim_status status = sim_lock(&session->store, session->lock_word);
+    publish(session, card);
+    if (status == SIM_OK) sim_unlock(&session->store);
+  }
   pthread_mutex_unlock(&session->mutex);
 }
 
@@ -154,10 +163,12 @@ void sim_count_launch(sim_session *session, uint32_t card) {
 }
 
 void sim_count_context(sim_session *session, uint32_t card, int change) {
+  if (!intact(session)) return;
   __atomic_fetch_add(&own_slot(session)->cards[card].contexts, (uint64_t)(int64_t)change, __ATOMIC_RELAXED);
 }
 
 uint64_t sim_context_overhead(const sim_session *session, uint32_t card) {
+  if (!intact(session)) return 0;
   return __atomic_load_n(&session->store.map->cards[card].context_overhead_bytes, __ATOMIC_RELAXED);
 }
 

@@ -86,7 +86,7 @@ def errors(include: Path) -> list[tuple[int, str, str]]:
     return rows
 
 
-def write_tables(path: Path, rows: list[tuple[str, int, str]], exported: set[str], include: Path) -> None:
+def write_tables(path: Path, *, rows: list[tuple[str, int, str]], exported: set[str], include: Path) -> None:
     """Write the table of cuGetProcAddress and the errors' names."""
     twins = {without_twin(name): name for name in exported if without_twin(name) != name}
     needed = sorted({name for _, _, name in rows} | {twins[name] for _, _, name in rows if name in twins})
@@ -119,7 +119,7 @@ def main() -> None:
             twins[name] = target
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows = procedures((name for name in exported if without_twin(name) == name), arguments.include)
-    write_tables(arguments.out / "tables.c", rows, exported, arguments.include)
+    write_tables(arguments.out / "tables.c", rows=rows, exported=exported, include=arguments.include)
     write_stubs(arguments.out / "stubs.c", exported - defined - set(twins), twins, result=NOT_SUPPORTED)
 
 

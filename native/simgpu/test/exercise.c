@@ -3,7 +3,7 @@
  *   exercise routes           every route to memory and every kind of object, each with its misuse
  *   exercise threads N OPS    N threads allocate, copy and free, OPS times each
  *   exercise churn OPS BYTES  allocates up to BYTES at a time and frees, OPS times; OPS 0: until killed
- *   exercise hold BYTES       allocates, prints `holding`, waits for the end of its standard input
+ *   exercise hold BYTES       allocates, prints `ready`, waits for the end of its standard input
  * Exit status 0 means that every answer was the expected one; 2 that memory was used up in `hold`.
  */
 #define __CUDA_API_VERSION_INTERNAL
@@ -391,7 +391,7 @@ static int hold(size_t size) {
   CUresult result = cuMemAlloc_v2(&p, size);
   if (result == CUDA_ERROR_OUT_OF_MEMORY) return 2;
   OK(result);
-  puts("holding");
+  puts("ready");
   fflush(stdout);
   return read(STDIN_FILENO, &byte, 1) < 0;
 }

@@ -7,14 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hacklib.paths import REPOSITORY
 
-__all__ = ["CLIENTS", "GIB", "MIB", "Node", "Result", "wait_until"]
+__all__ = ["GIB", "MIB", "Node", "Result", "wait_until"]
 
 CLIENTS = Path(__file__).parent / "clients"
 MIB = 1 << 20
@@ -109,11 +109,18 @@ class Node:
         """Run the C exerciser."""
         return self.run([self.build / "exercise", *arguments])
 
-    @contextmanager
-    def holding(self, size: int, *, prefix: Sequence[str] = ()) -> Iterator["subprocess.Popen[str]"]:
+    def holding(self, size: int, *, prefix: Sequence[str] = ()) -> AbstractContextManager["subprocess.Popen[str]"]:
         """A process that holds `size` bytes of card 0; it is gone after the block."""
+        return self._running([*prefix, str(self.build / "exercise"), "hold", str(size)])
+
+    def running_client(self, name: str) -> AbstractContextManager["subprocess.Popen[str]"]:
+        """A Python client that has said that it is ready, and waits for its input; it is gone after the block."""
+        return self._running([sys.executable, str(CLIENTS / f"{name}.py")])
+
+    @contextmanager
+    def _running(self, command: Sequence[str]) -> Iterator["subprocess.Popen[str]"]:
         with subprocess.Popen(
-            [*prefix, self.build / "exercise", "hold", str(size)],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -122,7 +129,7 @@ class Node:
         ) as process:
             try:
                 assert process.stdout is not None
-                assert process.stdout.readline() == "holding\n"
+                assert process.stdout.readline() == "ready\n"
                 yield process
             finally:
                 if process.poll() is None:

@@ -1,9 +1,6 @@
 """Programs that nobody here wrote run unchanged."""
 
-import subprocess
-import sys
-
-from native.simgpu.node import CLIENTS, Node
+from native.simgpu.node import Node
 
 
 def test_numba_cuda_moves_arrays(node: Node) -> None:
@@ -16,16 +13,6 @@ def test_numba_cuda_moves_arrays(node: Node) -> None:
 
 def test_launches_are_counted_for_the_process(node: Node) -> None:
     """Kernels that cuda-bindings launches are counted, where simctl sees them."""
-    with subprocess.Popen(
-        [sys.executable, CLIENTS / "launches.py"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=node.environment(),
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "launched\n"
+    with node.running_client("launches") as client:
         (seen,) = node.cards()[0]["processes"]
-        assert (seen["pid"], seen["contexts"], seen["launches"]) == (process.pid, 1, 3)
-        process.communicate()
-    assert process.returncode == 0
+        assert (seen["pid"], seen["contexts"], seen["launches"]) == (client.pid, 1, 3)

@@ -1,6 +1,7 @@
 """The libraries load in old images and export what the real ones export."""
 
 import ctypes
+import platform
 import re
 import subprocess
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from native.simgpu.node import Node
 
 from hacklib.paths import REPOSITORY
+from hacklib.toolchain import zig_cc
 
 NAMES = REPOSITORY / "native" / "simgpu" / "names"
 FLOOR = (2, 17)
@@ -45,5 +47,6 @@ def test_the_simulated_driver_calls_its_own_functions(node: Node, tmp_path: Path
         "int cuMemcpyAsync(void) { __builtin_trap(); }\nint cuMemAllocFromPoolAsync(void) { __builtin_trap(); }\n"
     )
     hook = tmp_path / "hook.so"
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", hook, source], check=True)
+    compiler = zig_cc(target=f"{platform.machine()}-linux-gnu.2.17")
+    subprocess.run([*compiler, "-shared", "-fPIC", "-o", hook, source], check=True)
     assert node.run([node.build / "exercise", "threads", "1", "1"], env={"LD_PRELOAD": str(hook)}).status == 0

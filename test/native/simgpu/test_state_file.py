@@ -1,5 +1,6 @@
 """A state file that is missing, damaged or hostile leads to an error, never to a crash."""
 
+import json
 import random
 import shutil
 import struct
@@ -51,6 +52,15 @@ def test_a_truncated_file_is_refused(node: Node, size: int) -> None:
     with node.state_file.open("r+b") as file:
         file.truncate(size)
     assert errors(node) == (UNKNOWN, UNKNOWN, 1)
+
+
+def test_a_file_cut_short_under_a_running_process(node: Node) -> None:
+    """What a process asks for after its mapped file was truncated fails; the process itself goes on."""
+    with node.running_client("truncated") as client:
+        with node.state_file.open("r+b") as file:
+            file.truncate(0)
+        out, _ = client.communicate("go\n")
+    assert json.loads(out) == {"allocate": UNKNOWN, "free": 0, "info": UNKNOWN}
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,6 @@ stream = call(driver.cuStreamCreate(0))
 for _ in range(3):
     call(driver.cuLaunchKernel(function, 4, 1, 1, 128, 1, 1, 0, stream, 0, 0))
 call(driver.cuStreamSynchronize(stream))
-sys.stdout.write("launched\n")
+sys.stdout.write("ready\n")
 sys.stdout.flush()
 sys.stdin.read()
