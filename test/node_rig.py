@@ -4,6 +4,7 @@
 a new process on the same files, `reboot` a new boot of the machine.  `facts` are what a test compares.
 """
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +54,9 @@ class ClaimStore:
         self.claims: dict[tuple[str, str], ResourceClaim] = {}
         self.down = False
         self.reads = 0
+        self.most_at_once = 0
+        self._now = 0
+        self._lock = threading.Lock()
 
     def add(self, claim: ResourceClaim) -> ClaimRef:
         """Put a claim there, in place of one of the same name."""
@@ -61,13 +65,19 @@ class ClaimStore:
 
     def get(self, *, namespace: str, name: str) -> ResourceClaim:
         """One claim."""
-        self.reads += 1
-        if self.down:
-            raise ApiUnavailable("GET claim: 503")
+        with self._lock:
+            self.reads += 1
+            self._now += 1
+            self.most_at_once = max(self.most_at_once, self._now)
         try:
+            if self.down:
+                raise ApiUnavailable("GET claim: 503")
             return self.claims[namespace, name]
         except KeyError:
             raise NotFound(f"{namespace}/{name} not found") from None
+        finally:
+            with self._lock:
+                self._now -= 1
 
 
 def ref(claim: ResourceClaim) -> ClaimRef:

@@ -12,6 +12,7 @@ work on the same node during a rolling update.
 
 import contextlib
 import re
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -41,6 +42,8 @@ __all__ = ["ClaimRef", "NodeState", "Prepared", "PreparedDevice"]
 
 _PATIENCE_S = 10.0
 """How long a prepare waits for the API server, of the 45 s that kubelet waits for the answer."""
+_READS = 4
+"""How many claims are read at once."""
 _UID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 
 
@@ -125,6 +128,7 @@ class NodeState:
         self._paths = paths
         self._pool = pool
         self._wait = wait
+        self._reads = threading.BoundedSemaphore(_READS)
         self._observe = observe
         self._clock = clock
 
@@ -204,11 +208,24 @@ class NodeState:
         deadline = self._clock.monotonic() + (_PATIENCE_S if patient else 0.0)
         while True:
             try:
-                return self._claims.get(namespace=ref.namespace, name=ref.name)
+                with self._reading(ref):
+                    return self._claims.get(namespace=ref.namespace, name=ref.name)
             except ApiUnavailable as error:
                 delay_s = backoff.next_s(at_least_s=error.retry_after_s or 0.0)
                 if self._clock.monotonic() + delay_s >= deadline or self._wait(delay_s):
                     raise
+
+    @contextlib.contextmanager
+    def _reading(self, ref: ClaimRef) -> Iterator[None]:
+        """A few at a time: a burst of pods goes through the connections that are open instead of opening one for each."""
+        if not self._reads.acquire(timeout=_PATIENCE_S):
+            raise ApiUnavailable(
+                f"claim {ref.namespace}/{ref.name}: the API server is slow, and others wait for it already"
+            )
+        try:
+            yield
+        finally:
+            self._reads.release()
 
     def _repeat(self, plan: ClaimPlan, claim: ResourceClaim | None) -> Prepared:
         if claim is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from node_rig import Facts, Rig, ref
 
+from hami_dra._lib.threads import Group
 from hami_dra.core.errors import (
     ApiUnavailable,
     CapacityExceeded,
@@ -99,6 +100,20 @@ def test_an_api_server_that_stumbles_is_asked_again(rig: Rig) -> None:
     rig.state._wait = lambda _seconds: True
     with pytest.raises(ApiUnavailable):
         rig.prepare(rig.claims.add(allocated_claim("late", share_result(share_id=SHARE[:-1] + "2"))))
+
+
+def test_claims_are_read_a_few_at_a_time(rig: Rig) -> None:
+    """A burst of pods does not become a burst of connections to the API server."""
+    refs = [
+        rig.claims.add(allocated_claim(f"c{i}", share_result(share_id=f"{SHARE[:-2]}{i:02}", memory_gib=1, cores=0)))
+        for i in range(20)
+    ]
+    with Group("burst") as group:
+        for index, reference in enumerate(refs):
+            group.spawn(f"prepare-{index}", lambda reference=reference: rig.prepare(reference))  # type: ignore[misc]
+        group.join(30.0)
+    assert len(rig.facts().ledger) == 20
+    assert 1 <= rig.claims.most_at_once <= 4
 
 
 def test_a_replaced_claim_is_refused(rig: Rig) -> None:
