@@ -20,6 +20,8 @@ from hacklib.ui import HackError, Ui
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
+ROOTS = ("/etc", "/opt", "/run", "/usr/libexec", "/var/lib", "/var/log")
+NAMES = ("cdi", "cni", "containerd", "containers", "etcd", "hami-dra", "hami-sim", "kubelet", "kubernetes", "pods")
 POD = {
     "apiVersion": "v1",
     "kind": "Pod",
@@ -85,13 +87,21 @@ def name() -> Iterator[str]:
     subprocess.run([sys.executable, HACK / "cluster", "down", "--name", chosen], env=tool_environment(), check=True)
 
 
+def host_files() -> set[str]:
+    """All files of the host in places where Kubernetes and its company keep theirs."""
+    folders = [Path.home() / ".kube", *(Path(root, name) for root in ROOTS for name in NAMES)]
+    return {str(path) for folder in folders for path in folder.rglob("*")}
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """Two nodes with the workload image."""
     workload = image.build("workload", ui=Ui()).archive
+    before = host_files()
     with Cluster.up(name=f"shared-{os.getpid()}", nodes=2, images=[workload], ui=Ui()) as made:
         yield made
     assert traces(made.spec.name) == []
+    assert host_files() == before
 
 
 def ready_nodes(cluster: Cluster) -> int:

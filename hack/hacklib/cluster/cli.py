@@ -68,7 +68,7 @@ def _run(arguments: argparse.Namespace, command: list[str]) -> int:
         if not command:
             raise HackError("`hack/cluster exec` needs a command after --")
         argv = [*cluster.words(node=arguments.node), *command]
-        os.execvpe(argv[0], argv, cluster.environment)  # noqa: S606 - no shell is wanted
+        os.execvp(argv[0], argv)  # noqa: S606 - no shell is wanted
     elif verb == "load-image":
         for archive in arguments.archive:
             cluster.load_image(archive)

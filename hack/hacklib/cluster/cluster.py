@@ -94,19 +94,15 @@ class Cluster:
     @property
     def environment(self) -> dict[str, str]:
         """The environment of commands: what kubectl, helm and crictl look for, and these first in PATH."""
-        return os.environ | {
-            "PATH": f"{self.spec.programs}:{os.environ.get('PATH', '/usr/bin:/bin')}",
-            "KUBECONFIG": str(self.kubeconfig),
-            "CONTAINER_RUNTIME_ENDPOINT": f"unix://{CONTAINERD_SOCKET}",
-        }
+        return os.environ | self._variables()
 
     def words(self, *, node: int | None = None) -> list[str]:
         """The words that, before a command, make it run inside the cluster or inside one of its nodes."""
         words = namespaces.enter(self._first_process())
-        if node is None:
-            return words
-        pid = int((self.spec.node(node).folder / "pid").read_text(encoding="utf-8"))
-        return [*words, *namespaces.enter(pid, hostname=True)]
+        if node is not None:
+            pid = int((self.spec.node(node).folder / "pid").read_text(encoding="utf-8"))
+            words += namespaces.enter(pid, hostname=True)
+        return [*words, "env", *(f"{name}={value}" for name, value in self._variables().items())]
 
     def exec(
         self,
@@ -125,7 +121,6 @@ class Cluster:
         try:
             done = subprocess.run(
                 argv,
-                env=self.environment,
                 input=stdin,
                 stdin=subprocess.DEVNULL if stdin is None else None,
                 capture_output=True,
@@ -213,6 +208,15 @@ class Cluster:
     def down(self) -> None:
         """End the cluster; nothing of it is left."""
         launch.stop(self.spec.folder)
+
+    def _variables(self) -> dict[str, str]:
+        return {
+            "PATH": f"{self.spec.programs}:{os.environ.get('PATH', '/usr/bin:/bin')}",
+            "KUBECONFIG": str(self.kubeconfig),
+            # kubectl and helm remember what a server offers by its address, which is the same in all clusters.
+            "KUBECACHEDIR": str(self.spec.folder / "kubectl"),
+            "CONTAINER_RUNTIME_ENDPOINT": f"unix://{CONTAINERD_SOCKET}",
+        }
 
     def _first_process(self) -> int:
         process = namespaces.ProcessId.load(self.spec.first_process_file)

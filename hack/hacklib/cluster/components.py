@@ -89,7 +89,7 @@ def control_plane_clients(spec: ClusterSpec) -> list[Component]:
         "--controllers=*",
         "--use-service-account-credentials",
         "--node-monitor-grace-period=20s",
-        "--flex-volume-plugin-dir=/var/lib/kubelet/plugins/volume",
+        f"--flex-volume-plugin-dir={spec.folder}/volume-plugins",
     )
     return [manager, client("kube-scheduler")]
 
