@@ -141,15 +141,11 @@ class NodeState:
         _check_uid(ref.uid)
         with self._locks.hold(ref.uid):
             entry = self._ledger.get(ref.uid)
-            done = entry is not None and self.is_prepared(entry)
-            with self._step("claim"):
-                claim = self._read(ref, needed=not done)
-            if entry is not None and done:
-                with self._step("repeat"):
-                    return self._repeat(entry.plan, claim)
-            if claim is None:
-                raise ClaimChanged(f"claim {ref.namespace}/{ref.name} could not be read")
-            return self._first(claim, leftover=entry is not None)
+            if entry is not None and self.is_prepared(entry):
+                return self._repeat(ref, entry.plan)
+            if entry is not None:
+                self.undo(ref.uid)
+            return self._first(ref)
 
     def unprepare(self, uid: ClaimUid) -> None:
         """Undo whatever was done for the claim; an unknown one is no error.  Needs nobody but this node.
@@ -186,34 +182,29 @@ class NodeState:
         self._shares.ensure(plan, boot=self._boot)
         self._cdi.write(plan.uid, claim_spec(plan, inventory, self._paths))
 
-    def _read(self, ref: ClaimRef, *, needed: bool) -> ResourceClaim | None:
-        """The claim; None where the API server does not answer and the claim is not needed."""
-        try:
-            claim = self._get(ref, patient=needed)
-        except NotFound as error:
-            raise ClaimChanged(f"claim {ref.namespace}/{ref.name} was deleted") from error
-        except ApiUnavailable:
-            if needed:
-                raise
-            return None
+    def _read(self, ref: ClaimRef, *, patience_s: float) -> ResourceClaim:
+        """The claim that kubelet means.
+
+        An API server that does not answer is asked again for a while: after a failure kubelet comes back in a minute or more.
+        """
+        backoff = Backoff(base_s=0.1, cap_s=2.0)
+        deadline = self._clock.monotonic() + patience_s
+        while True:
+            try:
+                with self._reading(ref), self._step("claim"):
+                    claim = self._claims.get(namespace=ref.namespace, name=ref.name)
+                break
+            except NotFound as error:
+                raise ClaimChanged(f"claim {ref.namespace}/{ref.name} was deleted") from error
+            except ApiUnavailable as error:
+                delay_s = backoff.next_s(at_least_s=error.retry_after_s or 0.0)
+                if self._clock.monotonic() + delay_s >= deadline or self._wait(delay_s):
+                    raise
         if (uid := claim["metadata"].get("uid")) != ref.uid:
             raise ClaimChanged(
                 f"claim {ref.namespace}/{ref.name} was replaced: its UID is {uid}, kubelet asked for {ref.uid}"
             )
         return claim
-
-    def _get(self, ref: ClaimRef, *, patient: bool) -> ResourceClaim:
-        """Ask, and ask again for a while: after a failure kubelet comes back only in a minute or more."""
-        backoff = Backoff(base_s=0.1, cap_s=2.0)
-        deadline = self._clock.monotonic() + (_PATIENCE_S if patient else 0.0)
-        while True:
-            try:
-                with self._reading(ref):
-                    return self._claims.get(namespace=ref.namespace, name=ref.name)
-            except ApiUnavailable as error:
-                delay_s = backoff.next_s(at_least_s=error.retry_after_s or 0.0)
-                if self._clock.monotonic() + delay_s >= deadline or self._wait(delay_s):
-                    raise
 
     @contextlib.contextmanager
     def _reading(self, ref: ClaimRef) -> Iterator[None]:
@@ -227,23 +218,28 @@ class NodeState:
         finally:
             self._reads.release()
 
-    def _repeat(self, plan: ClaimPlan, claim: ResourceClaim | None) -> Prepared:
-        if claim is not None:
-            _check_unchanged(read_allocation(claim), plan)
+    def _repeat(self, ref: ClaimRef, plan: ClaimPlan) -> Prepared:
+        """Answer for a prepared claim, which needs neither the API server nor, where its files are whole, the hardware."""
         try:
-            self.ensure_files(plan, self._discovery.current())
-        except DriverError:
-            # Right after a start the hardware may not be known yet; what was written before is as good as ever.
-            if plan.uid not in self._cdi.uids():
-                raise
+            claim = self._read(ref, patience_s=0.0)
+        except ApiUnavailable:
+            claim = None
+        with self._step("repeat"):
+            if claim is not None:
+                _check_unchanged(read_allocation(claim), plan)
+            try:
+                self.ensure_files(plan, self._discovery.current())
+            except DriverError:
+                # Right after a start the hardware may not be known yet; what was written before is as good as ever.
+                if plan.uid not in self._cdi.uids():
+                    raise
         return Prepared(plan=plan, claim=claim)
 
-    def _first(self, claim: ResourceClaim, *, leftover: bool) -> Prepared:
+    def _first(self, ref: ClaimRef) -> Prepared:
+        claim = self._read(ref, patience_s=_PATIENCE_S)
         inventory = self._discovery.current()
         with self._step("plan"):
             plan = self._plan(claim, inventory)
-        if leftover:
-            self.undo(plan.uid)
         with self._step("begin"):
             self._ledger.begin(plan, check=lambda others: check_capacity(plan, others, inventory))
         try:

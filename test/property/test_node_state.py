@@ -20,7 +20,7 @@ _MOMENTS = ("", " done")
 _UNDO_EFFECTS = ("cdi.remove", "shares.remove", "ledger.remove")
 
 claims = st.integers(0, _CLAIMS - 1)
-prepare_effects = st.builds("{}{}".format, st.sampled_from(EFFECTS), st.sampled_from(_MOMENTS))
+prepare_effects = st.builds("{}{}".format, st.sampled_from(EFFECTS + _UNDO_EFFECTS), st.sampled_from(_MOMENTS))
 unprepare_effects = st.builds("{}{}".format, st.sampled_from(_UNDO_EFFECTS), st.sampled_from(_MOMENTS))
 
 
