@@ -24,10 +24,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def cache_dir() -> Path:
-    """The cache directory: `$HAMI_DRA_CACHE`, else `~/.cache/hami-dra`.  It need not exist yet."""
+    """The cache directory: `$HAMI_DRA_CACHE`, else `hami-dra` in `$XDG_CACHE_HOME` or `~/.cache`.  It need not exist."""
     if chosen := os.environ.get(CACHE_VARIABLE):
         return Path(chosen).expanduser().resolve()
-    return Path.home() / ".cache" / "hami-dra"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hami-dra"
 
 
 def venv_dir() -> Path:

@@ -32,11 +32,6 @@ class Tool:
     path: Path
     version: Version
 
-    @property
-    def version_text(self) -> str:
-        """The version as people write it, `1.26.8`."""
-        return ".".join(map(str, self.version))
-
 
 @dataclass(frozen=True, kw_only=True)
 class _Source:

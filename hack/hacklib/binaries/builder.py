@@ -35,7 +35,7 @@ def build_unit(unit: Unit, *, ui: Ui) -> Path:
     final = _folder(unit)
     if not final.is_dir():
         final.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(final.with_suffix(".lock"), ui=ui):
+        with _lock(final.with_name(f"{final.name}.lock"), ui=ui):
             if not final.is_dir():
                 _check_space(final.parent)
                 _build(unit, final=final, ui=ui)
@@ -72,7 +72,7 @@ def _build(unit: Unit, *, final: Path, ui: Ui) -> None:
     module = work / "module"
     shutil.copytree(unit.module, module)
     shutil.copytree(unit.sources, module / unit.sources.name)
-    log = final.with_suffix(".log")
+    log = final.with_name(f"{final.name}.log")
     log.unlink(missing_ok=True)
     with ui.task(f"building {unit.name}") as task:
         counter = _Counter(task)

@@ -4,7 +4,9 @@
 """
 
 import re
+import time
 import tomllib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -16,6 +18,7 @@ from hacklib.ui import Ui
 __all__ = ["IMAGES", "Image", "ImageName", "build", "version"]
 
 ImageName = Literal["product", "workload", "pause"]
+_KEPT_S = 1800.0
 IMAGES: tuple[ImageName, ...] = get_args(ImageName)
 
 
@@ -56,6 +59,10 @@ def _recipe(name: ImageName, *, guard: Path) -> recipes.Recipe:
 
 
 def _forget_older(archive: Path, *, prefix: str) -> None:
+    """Remove earlier archives of the image, except those that somebody may just be loading."""
+    now = time.time()
     for other in archive.parent.glob(f"{prefix}*.tar"):
         if other != archive and re.fullmatch(r"[0-9a-f]{12}", other.stem.removeprefix(prefix)):
-            other.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                if now - other.stat().st_mtime > _KEPT_S:
+                    other.unlink()
