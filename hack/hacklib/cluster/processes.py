@@ -12,8 +12,8 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -21,17 +21,12 @@ from typing import Literal, get_args
 from hacklib.cluster.components import Component
 from hacklib.ui import HackError
 
-__all__ = ["STATES", "ComponentDiedError", "Processes", "Verb", "ask"]
+__all__ = ["Processes", "Verb", "ask"]
 
 Verb = Literal["start", "stop", "kill", "restart", "pause", "resume", "list"]
-STATES = ("running", "paused", "exited")
 _STOP_DEADLINE_S = 5.0
 _MAX_REQUEST = 4096
 _TAIL_BYTES = 2000
-
-
-class ComponentDiedError(HackError):
-    """A component ended while somebody waited for it to work."""
 
 
 @dataclass(kw_only=True)
@@ -61,7 +56,6 @@ class Processes:
     folder: Path
     logs: Path
     log_prefix: str = ""
-    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     after_start: Callable[[str, int], None] = lambda _name, _pid: None
     """Called with the name and the process id of each component that was started."""
     works: Mapping[str, Callable[[], bool]] = field(default_factory=dict)
@@ -94,17 +88,16 @@ class Processes:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                env=self.environment,
                 start_new_session=True,
             )
         return _Running(component=component, log=log, process=process)
 
     def check(self, only: str | None = None) -> None:
-        """Raise ComponentDiedError, with the last words of its log, if a component (any, or this one) is not running."""
+        """Raise HackError, with the last words of its log, if a component (any, or this one) is not running."""
         self.reap()
         for name, running in self._table.items():
             if running.status is not None and only in {None, name}:
-                raise ComponentDiedError(f"{self.log_prefix}{name} {running.state}:\n{running.tail()}")
+                raise HackError(f"{self.log_prefix}{name} {running.state}:\n{running.tail()}")
 
     def wait_for(
         self, what: str, test: Callable[[], bool], *, deadline_s: float = 60.0, only: str | None = None
@@ -122,7 +115,7 @@ class Processes:
         with suppress(ChildProcessError):
             while (found := os.waitpid(-1, os.WNOHANG))[0]:
                 for running in (*self._table.values(), *self._jobs):
-                    if running.process.pid == found[0]:
+                    if running.process.pid == found[0] and running.status is None:
                         running.status = running.process.returncode = found[1]
 
     def serve(self, *, lifeline: int | None = None) -> None:
@@ -218,17 +211,14 @@ def ask(folder: Path, verb: Verb, name: str = "", *, timeout_s: float = 60.0) ->
     return dict(answer["components"])
 
 
-class _short:  # noqa: N801 - reads as a function
+@contextmanager
+def _short(folder: Path) -> Iterator[str]:
     """A short name for the socket in a folder: socket addresses end at 108 bytes, cache folders need not."""
-
-    def __init__(self, folder: Path) -> None:
-        self._descriptor = os.open(folder, os.O_PATH)
-
-    def __enter__(self) -> str:
-        return f"/proc/self/fd/{self._descriptor}/control.sock"
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._descriptor)
+    descriptor = os.open(folder, os.O_PATH)
+    try:
+        yield f"/proc/self/fd/{descriptor}/control.sock"
+    finally:
+        os.close(descriptor)
 
 
 def _listen(folder: Path) -> socket.socket:

@@ -18,8 +18,8 @@ from hacklib.ui import Ui
 __all__ = ["IMAGES", "Image", "ImageName", "build", "version"]
 
 ImageName = Literal["product", "workload", "pause"]
-_KEPT_S = 1800.0
 IMAGES: tuple[ImageName, ...] = get_args(ImageName)
+_KEPT_S = 1800.0
 
 
 @dataclass(frozen=True, kw_only=True)
