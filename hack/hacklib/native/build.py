@@ -2,7 +2,7 @@
 
 release  zig cc against glibc 2.17, so that the libraries load in old images
 asan     the host's compiler with AddressSanitizer and UndefinedBehaviorSanitizer; on hosts without one zig cc with the latter
-tsan     the host's compiler, else zig cc, with ThreadSanitizer
+tsan     the host's compiler with ThreadSanitizer
 The output folder of a preset holds `libhami_guard.so` and `simgpu/`.  A build that has nothing to do takes a moment;
 two builds of one preset at once wait for each other.
 """
@@ -22,7 +22,7 @@ from typing import Literal, get_args
 from hacklib.native.headers import cuda_include_dir
 from hacklib.paths import REPOSITORY, native_dir
 from hacklib.toolchain import find, zig_cc
-from hacklib.ui import Ui, run_logged
+from hacklib.ui import HackError, Ui, run_logged
 
 __all__ = ["PRESETS", "Preset", "build", "output_dir"]
 
@@ -30,7 +30,7 @@ Preset = Literal["release", "asan", "tsan"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
 GLIBC_FLOOR = "2.17"
 SANITIZERS: dict[Preset, str] = {"release": "", "asan": "address,undefined", "tsan": "thread"}
-ZIG_SANITIZERS: dict[Preset, str] = {**SANITIZERS, "asan": "undefined"}
+ZIG_SANITIZERS: dict[Preset, str] = {"release": "", "asan": "undefined"}
 """zig brings the run-time parts of these only."""
 
 
@@ -64,6 +64,8 @@ def build(*, preset: Preset, ui: Ui, targets: Sequence[str] = ()) -> Path:
 
 def _configure_command(preset: Preset, *, work: Path, headers: Path) -> list[str]:
     host = _host_compiler() if preset != "release" else None
+    if host is None and preset not in ZIG_SANITIZERS:
+        raise HackError(f"preset {preset} needs the host's clang or gcc, found neither; install one of them")
     return [
         str(find("cmake").path),
         *("-S", str(REPOSITORY / "native"), "-B", str(work), "-G", "Ninja"),

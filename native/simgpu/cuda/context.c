@@ -1,5 +1,7 @@
 #include "context.h"
 
+#include <stdlib.h>
+
 #include "memory.h"
 
 #define MOST_CONTEXTS 256
@@ -9,8 +11,29 @@
 #define DEFAULT_STACK_BYTES 1024
 #define DEFAULT_HEAP_BYTES (8u << 20)
 
-static __thread CUcontext stack[MOST_CONTEXTS];
-static __thread unsigned int depth;
+typedef struct context_stack {
+  unsigned int depth;
+  CUcontext contexts[MOST_CONTEXTS];
+} context_stack;
+
+/* One word of the thread's static storage, reached without a call: launches come here. */
+static __thread context_stack *stack __attribute__((tls_model("initial-exec")));
+static pthread_key_t stack_key; /* frees a thread's stack at its end */
+static pthread_once_t stack_once = PTHREAD_ONCE_INIT;
+
+static void make_key(void) { pthread_key_create(&stack_key, free); }
+
+/* The thread's stack, made at its first use; NULL when out of memory. */
+static context_stack *own_stack(void) {
+  if (stack == NULL) {
+    pthread_once(&stack_once, make_key);
+    stack = calloc(1, sizeof *stack);
+    pthread_setspecific(stack_key, stack);
+  }
+  return stack;
+}
+
+static CUcontext top(void) { return stack != NULL && stack->depth > 0 ? stack->contexts[stack->depth - 1] : NULL; }
 
 uint32_t context_card(CUcontext context) { return the_driver.devices[context->ordinal].card; }
 
@@ -22,7 +45,7 @@ static CUresult check(CUcontext context) {
 
 CUresult context_current(CUcontext *current) {
   TRY(driver_ready());
-  *current = depth > 0 ? stack[depth - 1] : NULL;
+  *current = top();
   return check(*current);
 }
 
@@ -69,8 +92,9 @@ static CUresult make(CUdevice ordinal, unsigned int flags, bool primary, CUconte
 }
 
 static CUresult push(CUcontext context) {
-  if (depth == MOST_CONTEXTS) return CUDA_ERROR_OUT_OF_MEMORY;
-  stack[depth++] = context;
+  context_stack *own = own_stack();
+  if (own == NULL || own->depth == MOST_CONTEXTS) return CUDA_ERROR_OUT_OF_MEMORY;
+  own->contexts[own->depth++] = context;
   return CUDA_SUCCESS;
 }
 
@@ -159,7 +183,7 @@ CUresult cuCtxDestroy_v2(CUcontext ctx) {
   TRY(driver_ready());
   if (!object_is(ctx, OBJECT_CONTEXT)) return CUDA_ERROR_INVALID_CONTEXT;
   if (ctx->primary) return CUDA_ERROR_INVALID_CONTEXT;
-  if (depth > 0 && stack[depth - 1] == ctx) depth--;
+  if (top() == ctx) stack->depth--;
   deactivate(ctx);
   object_delete(ctx);
   return CUDA_SUCCESS;
@@ -197,28 +221,28 @@ CUresult cuCtxPushCurrent_v2(CUcontext ctx) {
 
 CUresult cuCtxPopCurrent_v2(CUcontext *pctx) {
   TRY(driver_ready());
-  if (depth == 0) return CUDA_ERROR_INVALID_CONTEXT;
-  depth--;
-  if (pctx != NULL) *pctx = stack[depth];
+  if (stack == NULL || stack->depth == 0) return CUDA_ERROR_INVALID_CONTEXT;
+  stack->depth--;
+  if (pctx != NULL) *pctx = stack->contexts[stack->depth];
   return CUDA_SUCCESS;
 }
 
 CUresult cuCtxSetCurrent(CUcontext ctx) {
   TRY(driver_ready());
   if (ctx == NULL) {
-    if (depth > 0) depth--;
+    if (stack != NULL && stack->depth > 0) stack->depth--;
     return CUDA_SUCCESS;
   }
   TRY(usable(ctx));
-  if (depth == 0) return push(ctx);
-  stack[depth - 1] = ctx;
+  if (stack == NULL || stack->depth == 0) return push(ctx);
+  stack->contexts[stack->depth - 1] = ctx;
   return CUDA_SUCCESS;
 }
 
 CUresult cuCtxGetCurrent(CUcontext *pctx) {
   NEED(pctx != NULL);
   TRY(driver_ready());
-  *pctx = depth > 0 ? stack[depth - 1] : NULL;
+  *pctx = top();
   return CUDA_SUCCESS;
 }
 
