@@ -4,25 +4,22 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static void end(int signal_number)
-{
-    (void)signal_number;
-    _exit(EXIT_SUCCESS);
+static void end(int signal_number) {
+  (void)signal_number;
+  _exit(EXIT_SUCCESS);
 }
 
-static void reap(int signal_number)
-{
-    (void)signal_number;
-    while (waitpid(-1, NULL, WNOHANG) > 0) {
-    }
+static void reap(int signal_number) {
+  (void)signal_number;
+  while (waitpid(-1, NULL, WNOHANG) > 0) {
+  }
 }
 
-int main(void)
-{
-    signal(SIGINT, end);
-    signal(SIGTERM, end);
-    signal(SIGCHLD, reap);
-    for (;;) {
-        pause();
-    }
+int main(void) {
+  signal(SIGINT, end);
+  signal(SIGTERM, end);
+  signal(SIGCHLD, reap);
+  for (;;) {
+    pause();
+  }
 }
