@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 from e2e.support import EXAMPLES, Tenant, eventually, pod, share_template
 
 from hacklib.checks import leftovers
+from hacklib.cluster.spec import ClusterSpec
 from hacklib.deployment import Site
 from hacklib.ui import Ui
 
@@ -73,15 +75,28 @@ def test_1_34_without_the_gate_gives_whole_cards(plain: Site) -> None:
         assert tenant.wait_condition("whole-card", "Ready")["status"] == "True"
 
 
-def test_a_cluster_leaves_nothing_behind() -> None:
-    """With tenants, shares and a product in it, a cluster that goes takes every process, mount and cgroup along."""
-    name = f"e2e-gone-{os.getpid()}"
-    with Site.up(name=name, cards=[[("T4", 1)]], ui=Ui()) as site:
-        site.install()
-        tenant = Tenant.of(site, name="tenant")
-        tenant.kubectl.apply(share_template("share", memory="1Gi"), pod("left", template="share"))
-        tenant.kubectl.wait_running("left")
-        folder, cgroup = site.cluster.spec.folder, site.cluster.spec.cgroup
-    left = [line for line in leftovers.snapshot() if str(folder) in line or cgroup in line]
-    assert left == []
-    assert not folder.exists()
+def _processes_of(spec: ClusterSpec) -> list[int]:
+    """Processes of a cluster: told by its folder in their arguments, or by its cgroup."""
+
+    def ours(process: Path) -> bool:
+        try:
+            words, cgroup = (process / "cmdline").read_bytes(), (process / "cgroup").read_text(encoding="utf-8")
+        except OSError:
+            return False
+        return str(spec.folder).encode() in words or spec.cgroup in cgroup
+
+    return [int(process.name) for process in Path("/proc").iterdir() if process.name.isdigit() and ours(process)]
+
+
+def test_a_cluster_leaves_nothing_behind(plain: Site) -> None:
+    """With tenants, claims and the product in it, a cluster that goes takes every process, mount and cgroup along."""
+    tenant = Tenant.of(plain, name="left")
+    tenant.kubectl.apply(share_template("card"), pod("left", template="card"))
+    tenant.kubectl.wait_running("left")
+    spec = plain.cluster.spec
+    assert _processes_of(spec)
+    assert any(spec.cgroup in line for line in leftovers.snapshot())
+    plain.cluster.down()
+    assert _processes_of(spec) == []
+    assert [line for line in leftovers.snapshot() if str(spec.folder) in line or spec.cgroup in line] == []
+    assert not spec.folder.exists()
