@@ -10,6 +10,7 @@ write-ahead log to reach the disk.  That wait is shared in the same way (`host.s
 Errors of SQLite leave here as `NodeStateError`, with what to do.
 """
 
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -32,6 +33,8 @@ _CREATE = (
     " WITHOUT ROWID"
 )
 _BUSY_S = 10.0
+_LOG_BYTES = 4_500_000
+"""What the write-ahead log grows to before SQLite starts it over (1000 pages), and some more."""
 _CORRUPT = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 _ADVICE = {
     "SQLITE_FULL": "the disk is full: free some space",
@@ -87,7 +90,9 @@ class Ledger:
             self.moved_aside = _move_aside(path)
             self._writer = self._open()
         self._reader = self._connect()
-        self._sync = FileSync(path.with_name(f"{path.name}-wal"))
+        log = path.with_name(f"{path.name}-wal")
+        _reserve(self._writer, log)
+        self._sync = FileSync(log)
 
     def close(self) -> None:
         """Close the file."""
@@ -272,6 +277,40 @@ def _verify(connection: sqlite3.Connection) -> None:
     finally:
         if connection.in_transaction:
             connection.execute("COMMIT")
+
+
+def _reserve(connection: sqlite3.Connection, log: Path) -> None:
+    """Give the write-ahead log its full size now.
+
+    A flush of a file that grows waits for the journal of the file system, hence for whatever else is being written on the
+    disk; one that is overwritten waits for its own pages.  SQLite stops reading a log at the first frame that does not belong
+    to it, so zeros behind the end say nothing.  A disk without room for it is merely slower.
+    """
+    try:
+        connection.execute("BEGIN IMMEDIATE")  # nobody else writes the log now
+        descriptor = os.open(log, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            _fill(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise node_state_error("open the ledger's log", log, error) from error
+    except sqlite3.Error as error:
+        raise _translate("write", log, error) from error
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def _fill(descriptor: int) -> None:
+    size = os.fstat(descriptor).st_size
+    try:
+        end = size
+        while end < _LOG_BYTES:
+            end += os.pwrite(descriptor, bytes(_LOG_BYTES - end), end)
+        os.fsync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, size)
 
 
 def _newer_schema(path: Path) -> bool:
