@@ -13,9 +13,12 @@ import pytest
 from cluster.support import HACK, tool_environment
 
 from hacklib import image
-from hacklib.cluster import Cluster, cgroups
+from hacklib.cluster import Cluster, NodeMount, cgroups
 from hacklib.cluster.namespaces import ProcessId
 from hacklib.cluster.spec import ClusterSpec, cluster_name, folder_of
+from hacklib.image import oci
+from hacklib.image.oci import Config
+from hacklib.image.tree import Tree
 from hacklib.ui import HackError, Ui
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
@@ -94,11 +97,13 @@ def host_files() -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """Two nodes with the workload image."""
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Two nodes with the workload image, and a folder of the host on one of them."""
     workload = image.build("workload", ui=Ui()).archive
     before = host_files()
-    with Cluster.up(name=f"shared-{os.getpid()}", nodes=2, images=[workload], ui=Ui()) as made:
+    extra = NodeMount(node=1, source=str(tmp_path_factory.mktemp("extra")), target="/var/lib/extra")
+    name = f"shared-{os.getpid()}"
+    with Cluster.up(name=name, nodes=2, images=[workload], node_mounts=[extra], ui=Ui()) as made:
         yield made
     assert traces(made.spec.name) == []
     assert host_files() == before
@@ -122,7 +127,6 @@ def run_pod(cluster: Cluster, *, on: str) -> str:
 
 def test_pods_run_on_every_node_as_any_user_without_a_writable_root(cluster: Cluster) -> None:
     """The workload image needs no privilege, and its logs come back through the API server."""
-    wait_until(lambda: cluster.kubectl("get", "sa", "default", check=False).returncode == 0, what="the service account")
     for node in ("node-1", "node-2"):
         assert run_pod(cluster, on=node) == "4711 10\n"
 
@@ -134,6 +138,35 @@ def test_nodes_have_folders_of_their_own(cluster: Cluster) -> None:
         assert cluster.exec("ls", f"{folder}/mine", node=2, check=False).returncode
         assert not Path(folder, "mine").exists()
     assert (cluster.spec.node(1).folder / "var-lib/hami-sim/mine").exists()
+
+
+def test_a_folder_of_the_host_is_mounted_on_the_node_that_asked(cluster: Cluster) -> None:
+    """What the host writes there the node reads, and other nodes have no such folder."""
+    (mount,) = cluster.spec.node_mounts
+    Path(mount.source, "seen").write_text("yes", encoding="utf-8")
+    assert cluster.exec("cat", "/var/lib/extra/seen", node=1).stdout == "yes"
+    assert cluster.exec("ls", "/var/lib/extra", node=2, check=False).returncode
+
+
+def test_an_image_can_be_replaced_by_another_of_the_same_name(cluster: Cluster, tmp_path: Path) -> None:
+    """As soon as `load_image` returns, every kubelet uses the new image."""
+    for content in ("first", "second"):
+        tree = Tree()
+        tree.text("/content", content)
+        config = Config(entrypoint=["/none"], environment={})
+        oci.write(tmp_path / "image.tar", reference="replaced:1", tree=tree, config=config)
+        cluster.load_image(tmp_path / "image.tar")
+        _, image_id = oci.identity(tmp_path / "image.tar")
+        for node in (1, 2):
+            assert image_id in cluster.exec("crictl", "inspecti", "-q", "replaced:1", node=node).stdout
+
+
+def test_what_is_no_image_is_refused(cluster: Cluster, tmp_path: Path) -> None:
+    """A file that is no archive is named before anything is loaded."""
+    (tmp_path / "no.tar").write_text("no")
+    for archive in (tmp_path / "no.tar", tmp_path / "missing.tar"):
+        with pytest.raises(HackError, match="not an archive of one named OCI image"):
+            cluster.load_image(archive)
 
 
 def test_programs_of_this_process_can_join_the_network(cluster: Cluster) -> None:

@@ -8,6 +8,7 @@ import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -146,7 +147,7 @@ class Cluster:
     def load_image(self, archive: Path) -> None:
         """Load an OCI archive into all nodes, and wait until kubelets can use it."""
         for index in range(1, self.spec.nodes + 1):
-            launch.load_image(archive, run=lambda *command, index=index: self.exec(*command, node=index))
+            launch.load_image(archive, run=partial(self.exec, node=index))
 
     def components(self) -> dict[str, str]:
         """The state of each component: running, paused or exited; those of nodes are called `node-1/kubelet`."""

@@ -25,6 +25,8 @@ from hacklib.ui import HackError
 __all__ = ["main"]
 
 _NODES_DEADLINE_S = 120.0
+_DEFAULT_ACCOUNT = "/api/v1/namespaces/default/serviceaccounts/default"
+"""Without it no pod is admitted; the controller-manager makes it."""
 
 
 def main(folder: str, lifeline: str) -> None:
@@ -56,6 +58,7 @@ def _start(spec: ClusterSpec, processes: Processes) -> None:
     spec.api_ready_file.touch()
     for component in components.control_plane_clients(spec):
         processes.start(component)
+    processes.wait_for("the service account of pods", lambda: _get(spec, _DEFAULT_ACCOUNT) is not None)
     processes.wait_for("the nodes", lambda: _nodes_ready(spec), deadline_s=_NODES_DEADLINE_S)
 
 

@@ -22,6 +22,7 @@ from hacklib.cluster.components import CONTAINERD_SOCKET
 from hacklib.cluster.namespaces import ProcessId
 from hacklib.cluster.node_files import PRIVATE_FOLDERS
 from hacklib.cluster.spec import ACCEPTED, MAX_NODES, ClusterName, ClusterSpec, NodeMount, folder_of
+from hacklib.image import oci
 from hacklib.ui import HackError, Task, Ui
 
 __all__ = ["check", "is_alive", "load_image", "start", "stop"]
@@ -125,19 +126,14 @@ def stop(folder: Path) -> None:
 
 
 def load_image(archive: Path, *, run: Callable[..., subprocess.CompletedProcess[str]]) -> None:
-    """Import an archive into the containerd that `run` reaches, and wait until its kubelet can see it."""
-    if not archive.is_file():
-        raise HackError(f"image {archive} does not exist")
-    tool = ["ctr", "-a", CONTAINERD_SOCKET, "-n", "k8s.io", "images"]
-    before = set(run(*tool, "ls", "-q").stdout.split())
-    run(*tool, "import", "--local", archive.resolve())
+    """Import an archive into the containerd that `run` reaches, and wait until its kubelet would use that very image."""
+    reference, image_id = oci.identity(archive)
+    run("ctr", "-a", CONTAINERD_SOCKET, "-n", "k8s.io", "images", "import", "--local", archive.resolve())
     end = time.monotonic() + _IMAGE_DEADLINE_S
-    for reference in set(run(*tool, "ls", "-q").stdout.split()) - before:
-        inspect = ["crictl", "inspecti", "-q", reference]
-        while run(*inspect, check=False).returncode:
-            if time.monotonic() > end:
-                raise HackError(f"image {reference} was imported, but the node's image service does not list it")
-            time.sleep(0.05)
+    while image_id not in run("crictl", "inspecti", "--quiet", reference, check=False).stdout:
+        if time.monotonic() > end:
+            raise HackError(f"image {reference} was imported, but the node's image service does not list it")
+        time.sleep(0.05)
 
 
 def _claim(spec: ClusterSpec) -> int:

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from hacklib.image.tree import Tree
+from hacklib.ui import HackError
 
-__all__ = ["ARCHITECTURE", "Config", "qualified", "write"]
+__all__ = ["ARCHITECTURE", "Config", "identity", "qualified", "write"]
 
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 _TYPE = "application/vnd.oci.image"
@@ -39,6 +40,20 @@ def qualified(reference: str) -> str:
     if slash and ("." in first or ":" in first):
         return reference
     return f"docker.io/{reference}" if slash else f"docker.io/library/{reference}"
+
+
+def identity(archive: Path) -> tuple[str, str]:
+    """The whole name of the image in an archive, and the id that a runtime gives to it.
+
+    Raises HackError if the file is not an archive of one named OCI image.
+    """
+    try:
+        with tarfile.open(archive) as tar:
+            (described,) = _json(tar, "index.json")["manifests"]
+            manifest = _json(tar, f"blobs/{described['digest'].replace(':', '/')}")
+        return described["annotations"]["io.containerd.image.name"], manifest["config"]["digest"]
+    except (OSError, tarfile.TarError, KeyError, TypeError, ValueError) as error:
+        raise HackError(f"{archive} is not an archive of one named OCI image: {error}") from error
 
 
 def write(archive: Path, *, reference: str, tree: Tree, config: Config) -> None:
@@ -86,6 +101,13 @@ def _documents(reference: str, *, config: Config, layer_digest: str, layer_size:
     }
     documents["index.json"] = json.dumps({"schemaVersion": 2, "manifests": [manifest]}, sort_keys=True).encode()
     return documents
+
+
+def _json(tar: tarfile.TarFile, name: str) -> Any:
+    file = tar.extractfile(name)
+    if file is None:
+        raise KeyError(name)
+    return json.load(file)
 
 
 def _add(tar: tarfile.TarFile, name: str, data: IO[bytes], *, size: int) -> None:
