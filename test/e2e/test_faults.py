@@ -141,6 +141,21 @@ def test_two_node_plugins_overlap_in_a_rolling_update(site: Site, tenant: Tenant
     assert {item["metadata"]["uid"] for item in site.slices()} == before
 
 
+def test_the_product_can_be_taken_away_and_come_back(site: Site, tenant: Tenant) -> None:
+    """Between an uninstall and the next install a running pod keeps its share; afterwards its claim is known and can end."""
+    files = NodeFiles(site, node=1)
+    tenant.kubectl.apply(share_template("share", memory="4Gi"), pod("steady", template="share", script=TICK, node=1))
+    tenant.kubectl.wait_running("steady")
+    values = site.helm.values()
+    site.helm.uninstall()
+    _goes_on(tenant, "steady")
+    site.install(values=values)
+    _goes_on(tenant, "steady")
+    _exactly_once(tenant, files)
+    tenant.kubectl.delete("pod", "steady", now=True)
+    eventually(lambda: not files.prepared().everything, what="nothing left on the node", detail=files.prepared)
+
+
 def test_a_read_only_cdi_directory_is_named_and_recovered_from(site: Site, tenant: Tenant) -> None:
     """A CDI directory that cannot be written fails the prepare in words; as soon as it can be, the pod starts."""
     files = NodeFiles(site, node=1)

@@ -52,6 +52,12 @@ class Helm:
             "upgrade", "--install", RELEASE, CHART, "--namespace", NAMESPACE, "--create-namespace", *wait, values=values
         )
 
+    def values(self) -> dict[str, Any]:
+        """The values with which the release was installed."""
+        shown = self._run("get", "values", RELEASE, "--namespace", NAMESPACE, "--output", "json", values={})
+        found: dict[str, Any] = json.loads(shown)
+        return found
+
     def uninstall(self) -> str:
         """Remove the release and wait until its pods are gone."""
         return self._run("uninstall", RELEASE, "--namespace", NAMESPACE, "--wait", values={})
