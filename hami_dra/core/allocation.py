@@ -16,7 +16,7 @@ from hami_dra.api.quantity import parse_quantity
 from hami_dra.core.errors import ClaimChanged, ClaimNotAllocated
 from hami_dra.core.ids import ClaimUid, DeviceName, PoolName, RequestName, ShareId, ShareKey
 
-__all__ = ["Allocation", "AppliedConfig", "Result", "read_allocation", "share_key"]
+__all__ = ["Allocation", "AppliedConfig", "Result", "read_allocation"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,8 @@ class Result:
     pool: PoolName
     device: DeviceName
     share_id: ShareId | None
+    key: ShareKey
+    """Name of the share's directory; unique in its claim."""
     admin_access: bool
     memory_bytes: int | None
     """What the scheduler charged; None where the device was allocated as a whole."""
@@ -48,11 +50,6 @@ class Result:
         """The name that a pod's containers refer to: `req` of `req/sub`."""
         return self.request.partition("/")[0]
 
-    @property
-    def key(self) -> ShareKey:
-        """Name of the share's directory."""
-        return share_key(self.device, self.share_id)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allocation:
@@ -62,11 +59,6 @@ class Allocation:
     name: str
     uid: ClaimUid
     results: tuple[Result, ...]
-
-
-def share_key(device: DeviceName, share_id: ShareId | None) -> ShareKey:
-    """`<device>-<shareID>`, or `<device>` where the allocation has no shareID."""
-    return ShareKey(f"{device}-{share_id}" if share_id else device)
 
 
 def read_allocation(claim: ResourceClaim, *, driver: str = DRIVER) -> Allocation:
@@ -82,9 +74,9 @@ def read_allocation(claim: ResourceClaim, *, driver: str = DRIVER) -> Allocation
     configs = [
         entry for entry in enumerate(devices.get("config", ())) if entry[1].get("opaque", {}).get("driver") == driver
     ]
-    results = tuple(
-        _result(where, result, configs) for result in devices.get("results", ()) if result["driver"] == driver
-    )
+    ours = [result for result in devices.get("results", ()) if result["driver"] == driver]
+    keys = _distinct_keys(ours)
+    results = tuple(_result(where, result, key, configs) for result, key in zip(ours, keys, strict=True))
     if not results:
         raise ClaimNotAllocated(f"{where}: has no device of driver {driver} allocated")
     if not metadata.get("uid"):
@@ -94,7 +86,18 @@ def read_allocation(claim: ResourceClaim, *, driver: str = DRIVER) -> Allocation
     )
 
 
-def _result(where: str, result: AllocationResult, configs: list[tuple[int, AllocationConfig]]) -> Result:
+def _distinct_keys(results: list[AllocationResult]) -> list[ShareKey]:
+    """`<device>-<shareID>`, or `<device>` where the allocation has no shareID; numbered where a claim has that device twice,
+    which admin access allows."""
+    keys: list[ShareKey] = []
+    for result in results:
+        share_id = result.get("shareID")
+        key = f"{result['device']}-{share_id}" if share_id else result["device"]
+        keys.append(ShareKey(f"{key}-{len(keys)}" if key in keys else key))
+    return keys
+
+
+def _result(where: str, result: AllocationResult, key: ShareKey, configs: list[tuple[int, AllocationConfig]]) -> Result:
     consumed = result.get("consumedCapacity", {})
     share_id = result.get("shareID")
     request = RequestName(result["request"])
@@ -108,6 +111,7 @@ def _result(where: str, result: AllocationResult, configs: list[tuple[int, Alloc
         pool=PoolName(result["pool"]),
         device=DeviceName(result["device"]),
         share_id=ShareId(share_id) if share_id else None,
+        key=key,
         admin_access=result.get("adminAccess", False),
         memory_bytes=_quantity(where, consumed, CAPACITY_MEMORY),
         cores_percent=_quantity(where, consumed, CAPACITY_CORES),

@@ -9,7 +9,6 @@ import contextlib
 import errno
 import os
 import shutil
-import threading
 import time
 from pathlib import Path
 
@@ -47,7 +46,7 @@ def node_state_error(what: str, path: Path | str, error: Exception) -> NodeState
 
 
 def write_atomic(path: Path, data: bytes, *, mode: int, durable: bool = False) -> None:
-    """Give `path` this content and mode, in one step for whoever looks.
+    """Give `path` this content and mode, in one step for whoever looks.  One writer at a time for a path.
 
     Args:
         path: in a directory that exists.
@@ -120,13 +119,14 @@ def make_directory(path: Path, *, mode: int) -> None:
 
 
 def remove_file(path: Path) -> None:
-    """Remove the file; one that is not there is no error.
+    """Remove the file and what a killed writer left of it; one that is not there is no error.
 
     Raises:
         NodeStateError: it is still there.
     """
     try:
         path.unlink(missing_ok=True)
+        _temporary(path).unlink(missing_ok=True)
     except OSError as error:
         raise node_state_error("remove a file", path, error) from error
 
@@ -148,7 +148,8 @@ def remove_tree(path: Path) -> None:
 
 
 def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}{_TEMPORARY}")
+    """One name for each path: writers of a path take turns, and the next one writes over what a killed one left."""
+    return path.with_name(f".{path.name}{_TEMPORARY}")
 
 
 def _write(path: Path, data: bytes, *, mode: int, durable: bool) -> None:

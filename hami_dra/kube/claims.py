@@ -24,6 +24,8 @@ __all__ = ["CLAIMS_PATH", "Claims", "with_transition_times"]
 CLAIMS_PATH = "/apis/resource.k8s.io/v1/resourceclaims"
 """All claims, for a reflector."""
 
+_GET_TIMEOUT_S = 5.0
+"""Kubelet waits for a prepare: an API server that hangs must not keep a worker for long."""
 _DeviceKey: TypeAlias = tuple[str, str, str, str]
 
 
@@ -40,7 +42,8 @@ class Claims:
         Raises:
             KubeError: `NotFound`, or the API server could not be asked.
         """
-        return cast("ResourceClaim", self._transport.request("GET", _path(namespace, name)).body)
+        response = self._transport.request("GET", _path(namespace, name), timeout_s=_GET_TIMEOUT_S)
+        return cast("ResourceClaim", response.body)
 
     def apply_devices(
         self, claim: ResourceClaim, devices: Iterable[AllocatedDeviceStatus], *, field_manager: str

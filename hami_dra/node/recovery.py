@@ -53,6 +53,7 @@ class Recovery:
             for entry in self._ledger.entries():
                 if self._state.is_prepared(entry) and entry.plan.uid not in whole:
                     self._restore_claim(entry.plan.uid)
+            self._cdi.sweep()
         except NodeStateError as error:
             _log.warning("files of prepared claims could not be made again: %s", error)
 

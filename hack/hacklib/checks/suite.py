@@ -52,13 +52,11 @@ def _fast_tests(logs: Path) -> list[Step]:
     data = logs / "coverage"
     coverage = (sys.executable, "-m", "coverage")
     environment = {"COVERAGE_FILE": str(data)}
-    unit = pytest_step("unit", "-m", "not cluster and not native", *_fast_paths(), logs=logs, environment=environment)
-    measured = Step(
-        name=unit.name, command=(*coverage, "run", *unit.command[1:]), junit=unit.junit, environment=environment
-    )
+    measured = ("-n", "2", "--cov=hami_dra", "--cov-report=")
+    selected = ("-m", "not cluster and not native", *_fast_paths())
     report = (*coverage, "report", "--skip-covered")
     return [
-        measured,
+        pytest_step("unit", *measured, *selected, logs=logs, environment=environment),
         Step(
             name="coverage of core and api",
             command=(*report, "--fail-under=100", f"--include={','.join(f'{path}/*' for path in _COVERED)}"),

@@ -81,3 +81,9 @@ def test_configuration_of_other_drivers_is_ignored() -> None:
     foreign = {"source": "FromClaim", "opaque": {"driver": "net.example.com", "parameters": {"x": 1}}}
     (share,) = read_allocation(claim(result(), configs=(foreign,))).results
     assert share.configs == ()
+
+
+def test_the_same_device_twice_has_two_keys() -> None:
+    """Admin access may give a claim one device through two requests, without shareIDs."""
+    twice = claim(*(result(name, shareID=None, consumedCapacity=None, adminAccess=True) for name in ("a", "b")))
+    assert [share.key for share in read_allocation(twice).results] == [GPU, f"{GPU}-1"]

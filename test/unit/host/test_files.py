@@ -110,7 +110,7 @@ def test_a_read_only_cdi_directory_is_found_at_the_start(read_only: Path) -> Non
 def test_remains_of_killed_writers_are_swept(tmp_path: Path) -> None:
     """Old temporary files of ours go; young ones and those of others stay."""
     cdi = CdiDirectory(tmp_path)
-    names = [".gpu.hami.io-claim_x.json.1-2.hami-tmp", ".gpu.hami.io-claim_y.json.1-2.hami-tmp", ".other.hami-tmp"]
+    names = [".gpu.hami.io-claim_x.json.hami-tmp", ".gpu.hami.io-claim_y.json.hami-tmp", ".other.hami-tmp"]
     for name in names:
         (tmp_path / name).touch()
     for name in (names[0], names[2]):
