@@ -19,7 +19,7 @@ from hacklib import paths
 from hacklib.cluster import cleanup, components, namespaces, network, node_files
 from hacklib.cluster.components import Component
 from hacklib.cluster.processes import Processes
-from hacklib.cluster.spec import API_ADDRESS, ClusterSpec
+from hacklib.cluster.spec import API_ADDRESS, ClusterSpec, Node
 from hacklib.ui import HackError
 
 __all__ = ["main"]
@@ -33,9 +33,9 @@ def main(folder: str, lifeline: str) -> None:
     """Run a cluster until the lifeline is cut."""
     spec = ClusterSpec.load(Path(folder))
     processes = Processes(folder=spec.folder, logs=spec.logs)
-    nodes = [spec.node(index) for index in range(1, spec.nodes + 1)]
-    processes.works = {node.name: node.started_file.exists for node in nodes}
+    processes.works = {node.name: node.started_file.exists for node in _nodes(spec)}
     processes.works |= {"kube-apiserver": lambda: _get(spec, "/readyz") is not None}
+    processes.before_start = lambda name: _make_room(spec, name)
     processes.after_start = lambda name, pid: _adopt_node(spec, processes, name=name, pid=pid)
     try:
         _start(spec, processes)
@@ -52,8 +52,8 @@ def _start(spec: ClusterSpec, processes: Processes) -> None:
     network.make_bridge()
     processes.start(components.etcd(spec))
     processes.start(components.api_server(spec))
-    for index in range(1, spec.nodes + 1):
-        processes.start(_node_component(spec, index))
+    for node in _nodes(spec):
+        processes.start(_node_component(node))
     processes.wait_for("the API server", lambda: _get(spec, "/readyz") is not None)
     spec.api_ready_file.touch()
     for component in components.control_plane_clients(spec):
@@ -62,18 +62,24 @@ def _start(spec: ClusterSpec, processes: Processes) -> None:
     processes.wait_for("the nodes", lambda: _nodes_ready(spec), deadline_s=_NODES_DEADLINE_S)
 
 
-def _node_component(spec: ClusterSpec, index: int) -> Component:
-    module = (sys.executable, "-m", "hacklib.cluster.node", str(spec.folder), str(index))
-    return Component(name=spec.node(index).name, argv=(*namespaces.NEW_NODE, *module))
+def _node_component(node: Node) -> Component:
+    module = (sys.executable, "-m", "hacklib.cluster.node", str(node.spec.folder), str(node.index))
+    return Component(name=node.name, argv=(*namespaces.NEW_NODE, *module))
+
+
+def _make_room(spec: ClusterSpec, name: str) -> None:
+    """If the component is a node, make its folders, and forget how far an earlier run of it got."""
+    for node in _nodes(spec):
+        if node.name == name:
+            node_files.prepare(node)
+            for file in (node.up_file, node.started_file):
+                file.unlink(missing_ok=True)
 
 
 def _adopt_node(spec: ClusterSpec, processes: Processes, *, name: str, pid: int) -> None:
     """If the component is a node, connect its network once it has one, and write down its first process."""
-    for node in (spec.node(index) for index in range(1, spec.nodes + 1)):
+    for node in _nodes(spec):
         if node.name == name:
-            for file in (node.up_file, node.started_file):
-                file.unlink(missing_ok=True)
-            node_files.prepare(node)
             processes.wait_for(f"namespaces of {name}", node.up_file.exists, only=name)
             network.attach_node(node, pid=pid)
             if (first := namespaces.child_of(pid)) is None:
@@ -81,14 +87,18 @@ def _adopt_node(spec: ClusterSpec, processes: Processes, *, name: str, pid: int)
             (node.folder / "pid").write_text(str(first), encoding="utf-8")
 
 
+def _nodes(spec: ClusterSpec) -> list[Node]:
+    return [spec.node(index) for index in range(1, spec.nodes + 1)]
+
+
 def _nodes_ready(spec: ClusterSpec) -> bool:
-    for index in range(1, spec.nodes + 1):
-        error = spec.node(index).folder / "error"
+    for node in _nodes(spec):
+        error = node.folder / "error"
         if error.exists():
             raise HackError(error.read_text(encoding="utf-8"))
     listed = json.loads(_get(spec, "/api/v1/nodes") or '{"items": []}')["items"]
     conditions = [condition for item in listed for condition in item["status"].get("conditions", [])]
-    started = all(spec.node(index).started_file.exists() for index in range(1, spec.nodes + 1))
+    started = all(node.started_file.exists() for node in _nodes(spec))
     ready: int = sum(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
     spec.say(f"waiting for nodes ({ready} of {spec.nodes} Ready)" if ready < spec.nodes else "loading images")
     return started and ready == spec.nodes
@@ -103,7 +113,7 @@ def _get(spec: ClusterSpec, path: str) -> bytes | None:
         connection.request("GET", path, headers={"Authorization": f"Bearer {config['users'][0]['user']['token']}"})
         response = connection.getresponse()
         body = response.read()
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return None
     finally:
         connection.close()

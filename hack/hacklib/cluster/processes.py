@@ -56,6 +56,8 @@ class Processes:
     folder: Path
     logs: Path
     log_prefix: str = ""
+    before_start: Callable[[str], None] = lambda _name: None
+    """Called with the name of each component that is about to be started."""
     after_start: Callable[[str, int], None] = lambda _name, _pid: None
     """Called with the name and the process id of each component that was started."""
     works: Mapping[str, Callable[[], bool]] = field(default_factory=dict)
@@ -65,6 +67,7 @@ class Processes:
 
     def start(self, component: Component) -> None:
         """Start a component with its output appended to its log."""
+        self.before_start(component.name)
         self._table[component.name] = running = self._spawn(component)
         self.after_start(component.name, running.process.pid)
 
