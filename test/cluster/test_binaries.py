@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hacklib.binaries import KUBERNETES_VERSIONS, parse_minor
+from hacklib.binaries.libseccomp import Libseccomp
 from hacklib.binaries.recipe import MinorVersion, Unit, base_unit, kubernetes_unit
 from hacklib.ui import HackError
 
@@ -81,3 +82,16 @@ def cases(unit: Unit) -> set[str]:
     return set(
         re.findall(r'^\tcase "([a-z-]+)":', (unit.sources / "main.go").read_text(encoding="utf-8"), re.MULTILINE)
     )
+
+
+def test_an_older_libseccomp_is_told_the_newer_architectures(tmp_path: Path) -> None:
+    """Names that the header lacks are defined for the compiler; the library is found now and when runc runs."""
+    header = tmp_path / "include" / "seccomp.h"
+    header.parent.mkdir()
+    header.write_text("#define SCMP_ARCH_SH\tAUDIT_ARCH_SH\n", encoding="utf-8")
+    library = Libseccomp(include=header.parent, library=tmp_path / "lib/libseccomp.so.2")
+    environment = library.environment(runtime_folder=Path("/final/lib"))
+    flags = environment["CGO_CFLAGS"].split()
+    assert "-DSCMP_ARCH_M68K=0x00000004U" in flags
+    assert not [flag for flag in flags if flag.startswith("-DSCMP_ARCH_SH=")]
+    assert environment["CGO_LDFLAGS"] == f"-L{tmp_path}/lib -lseccomp -Wl,-rpath,/final/lib"
