@@ -87,8 +87,7 @@ def read_allocation(claim: ResourceClaim, *, driver: str = DRIVER) -> Allocation
 
 
 def _distinct_keys(results: list[AllocationResult]) -> list[ShareKey]:
-    """`<device>-<shareID>`, or `<device>` where the allocation has no shareID; numbered where a claim has that device twice,
-    which admin access allows."""
+    """`<device>-<shareID>`, or `<device>` without a shareID; numbered where admin access gives a claim a device twice."""
     keys: list[ShareKey] = []
     for result in results:
         share_id = result.get("shareID")
