@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.footprint import resident_mib, seconds_to_first_slice
 from bench.histogram import Histogram
 from e2e.support import pod_with, share_template
 
@@ -55,17 +56,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     with Site.up(name=f"bench-{os.getpid()}", cards=[[("A100", 1)]], ui=Ui()) as site:
         site.install(values={"slots": 64})
+        first_slice_s = seconds_to_first_slice(site)
         site.kubectl.apply(share_template("one", memory="1Gi"))
         _burst(site, driver=OURS, template="one", number=2)  # warm: images, page cache, connections
         rows = [
             _one_by_one(site, number=arguments.claims),
             _burst(site, driver=OURS, template="one", number=arguments.burst),
         ]
+        memory = {name: resident_mib(site, component=name) for name in ("node", "controller")}
         if arguments.peer:
             rows.append(_peer(site, arguments.peer, number=arguments.burst))
     print("| NodePrepareResources | calls | mean ms | p50 ms | p99 ms | all Running after |")
     print("| --- | --- | --- | --- | --- | --- |")
     print(*rows, sep="\n")
+    print(f"\nnode plugin: first slice {first_slice_s:.1f} s after its start, {memory['node']:.0f} MiB resident")
+    print(f"controller: {memory['controller']:.0f} MiB resident")
     return 0
 
 
@@ -74,16 +79,19 @@ def _scrape(kubectl: Kubectl, driver: str) -> Histogram:
     return Histogram.parse(text, name=METRIC, driver_name=driver, method_name=METHOD)
 
 
-def _pod(name: str, template: str) -> KubeObject:
-    """The smallest pod: the image of the examples, pausing."""
-    return pod_with({"gpu": {"resourceClaimTemplateName": template}}, name=name)
+def _pod(site: Site, name: str, template: str) -> KubeObject:
+    """The smallest pod there is, so that starting containers takes as little as possible from what is measured."""
+    pod = pod_with({"gpu": {"resourceClaimTemplateName": template}}, name=name)
+    (container,) = pod["spec"]["containers"]
+    container |= {"image": site.cluster.spec.pause_image, "command": ["/pause"]}
+    return pod
 
 
 def _one_by_one(site: Site, *, number: int) -> Row:
     times_ms = []
     for index in range(number):
         before = _scrape(site.kubectl, OURS)
-        site.kubectl.apply(_pod(f"single-{index}", "one"))
+        site.kubectl.apply(_pod(site, f"single-{index}", "one"))
         site.kubectl.wait_running(f"single-{index}")
         seen = _scrape(site.kubectl, OURS) - before
         times_ms.append(1000 * seen.sum / seen.count)
@@ -101,7 +109,7 @@ def _one_by_one(site: Site, *, number: int) -> Row:
 def _burst(site: Site, *, driver: str, template: str, number: int) -> Row:
     before = _scrape(site.kubectl, driver)
     begun = time.monotonic()
-    site.kubectl.apply(*(_pod(f"burst-{index}", template) for index in range(number)))
+    site.kubectl.apply(*(_pod(site, f"burst-{index}", template) for index in range(number)))
 
     def running() -> bool:
         return [item["status"].get("phase") for item in site.kubectl.items("pods")] == ["Running"] * number
