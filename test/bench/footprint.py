@@ -5,6 +5,7 @@ Looked at from the host: a process is told by its arguments and by the cluster's
 
 import json
 import os
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -49,7 +50,5 @@ def _processes(site: Site, component: str) -> list[Path]:
 def _started(process: Path) -> float:
     """When a process started, as seconds since the epoch."""
     ticks = int((process / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
-    boot = next(
-        line for line in Path("/proc/stat").read_text(encoding="utf-8").splitlines() if line.startswith("btime ")
-    )
-    return int(boot.split()[1]) + ticks / os.sysconf("SC_CLK_TCK")
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return booted + ticks / os.sysconf("SC_CLK_TCK")
