@@ -1,5 +1,6 @@
 """cgroup folders on v1 and on v2, on a file system that only looks like one."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,23 @@ def test_v2_hands_controllers_down(tmp_path: Path) -> None:
     cgroups.make("a/node-1", root=tmp_path)
     for depth in ("", "a", "a/node-1"):
         assert (tmp_path / depth / "cgroup.subtree_control").read_text() == "+pids"
+
+
+def test_a_process_joins_a_leaf(tmp_path: Path) -> None:
+    """Parents hand their controllers on, the leaf does not: v2 wants no processes in cgroups that do."""
+    for depth in ("", "a", "a/system"):
+        hierarchy(tmp_path / depth, cgroup__controllers="pids", cgroup__subtree_control="")
+    cgroups.join("a/system", root=tmp_path)
+    assert (tmp_path / "a/system/cgroup.procs").read_text() == str(os.getpid())
+    assert (tmp_path / "a/system/cgroup.subtree_control").read_text() == ""
+
+
+def test_a_weight_is_that_of_so_many_cpus(tmp_path: Path) -> None:
+    """Whichever controller there is."""
+    hierarchy(tmp_path / "cpu", cgroup__procs="")
+    hierarchy(tmp_path / "cpu/a", cpu__shares="1024")
+    cgroups.weigh("a", cpus=4, root=tmp_path)
+    assert (tmp_path / "cpu/a/cpu.shares").read_text() == "4096"
 
 
 def test_a_machine_without_cgroups_is_told_so(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hacklib.ui import HackError
 
-__all__ = ["ROOT", "check_writable", "hierarchies", "make", "remove"]
+__all__ = ["ROOT", "check_writable", "hierarchies", "join", "make", "remove", "weigh"]
 
 ROOT = Path("/sys/fs/cgroup")
 _REMOVE_DEADLINE_S = 20.0
@@ -46,16 +46,21 @@ def check_writable(root: Path = ROOT) -> None:
 def make(path: str, *, root: Path = ROOT) -> None:
     """Make the cgroup `path`, such as `a/b`, in every hierarchy, ready to hold pods.  Parents are made as well."""
     for hierarchy in hierarchies(root):
-        current = hierarchy
-        for part in Path(path).parts:
-            _delegate(current)
-            parent, current = current, current / part
-            current.mkdir(exist_ok=True)
-            for name in _CPUSET_FILES:  # v1: a new cpuset has no CPU at all
-                file = current / name
-                if file.exists() and not (hierarchy / "cgroup.controllers").exists():
-                    file.write_text((parent / name).read_text())
-        _delegate(current)
+        _delegate(_make_in(hierarchy, path))
+
+
+def join(path: str, *, root: Path = ROOT) -> None:
+    """Move this process into the cgroup `path` of every hierarchy, which is made if it lacks; what it starts is there too."""
+    for hierarchy in hierarchies(root):
+        (_make_in(hierarchy, path) / "cgroup.procs").write_text(str(os.getpid()))
+
+
+def weigh(path: str, *, cpus: int, root: Path = ROOT) -> None:
+    """Give the cgroup `path` the weight of a machine with so many CPUs against everything that runs beside it."""
+    for hierarchy in hierarchies(root):
+        for name, one_cpu in (("cpu.shares", 1024), ("cpu.weight", 100)):
+            if (file := hierarchy / path / name).exists():
+                file.write_text(str(one_cpu * cpus))
 
 
 def remove(path: str, *, root: Path = ROOT) -> None:
@@ -72,6 +77,19 @@ def remove(path: str, *, root: Path = ROOT) -> None:
                 if time.monotonic() > deadline:
                     raise HackError(f"cgroup {top} cannot be removed: something in it does not die")
                 time.sleep(0.05)
+
+
+def _make_in(hierarchy: Path, path: str) -> Path:
+    current = hierarchy
+    for part in Path(path).parts:
+        _delegate(current)
+        parent, current = current, current / part
+        current.mkdir(exist_ok=True)
+        for name in _CPUSET_FILES:  # v1: a new cpuset has no CPU at all
+            file = current / name
+            if file.exists() and not (hierarchy / "cgroup.controllers").exists():
+                file.write_text((parent / name).read_text())
+    return current
 
 
 def _delegate(folder: Path) -> None:

@@ -42,7 +42,7 @@ def _start(node: Node, processes: Processes) -> None:
     (node.folder / "containerd.toml").write_text(components.containerd_config(node), encoding="utf-8")
     (node.folder / "kubelet.json").write_text(components.kubelet_config(node), encoding="utf-8")
     (node.folder / "cni/10-pods.conflist").write_text(components.cni_config(node), encoding="utf-8")
-    cgroups.make(node.cgroup)
+    _divide_cpus(node)
     processes.start(components.containerd(node))
     processes.wait_for("containerd", _containerd_works)
     if not node.loaded_file.exists():
@@ -54,6 +54,14 @@ def _start(node: Node, processes: Processes) -> None:
     processes.finish()
     node.loaded_file.touch()
     node.started_file.touch()
+
+
+def _divide_cpus(node: Node) -> None:
+    """As systemd does on a real node: pods on one side, kubelet and runtime on the other, so that neither starves."""
+    cgroups.make(node.cgroup)
+    cgroups.weigh(node.spec.cgroup, cpus=os.cpu_count() or 1)
+    cgroups.weigh(node.cgroup, cpus=os.cpu_count() or 1)
+    cgroups.join(f"{node.cgroup}/system")
 
 
 def _kubelet_works() -> bool:
