@@ -118,15 +118,15 @@ class ClaimResolver:
             return
         if verdict is None or is_published(verdict, claim):
             return
+        if verdict.problem is not None:
+            _log.info("claim refused", extra={"claim": "/".join(key), "problem": verdict.problem.explain()})
+            self._events.warn(claim, verdict.problem)  # first: not every status can be written
         try:
             self._writer.apply_devices(claim, verdict.devices, field_manager=CONTROLLER_FIELD_MANAGER)
         except KubeError:
             self._keep(key, claim)
             raise
         self._metrics.verdicts.labels("resolved" if verdict.problem is None else verdict.problem.reason).inc()
-        if verdict.problem is not None:
-            _log.info("claim refused", extra={"claim": "/".join(key), "problem": verdict.problem.explain()})
-            self._events.warn(claim, verdict.problem)
 
     def _keep(self, key: ClaimKey, claim: ResourceClaim) -> None:
         """Remember the claim for the retry, unless a newer one has come meanwhile."""
@@ -134,11 +134,15 @@ class ClaimResolver:
             self._latest.setdefault(key, claim)
 
     def _put_back(self, key: ClaimKey, error: Exception) -> float | None:
-        """How long to wait at least; None where the claim is gone or has other devices now: its next change brings it back."""
+        """How long to wait at least; None where a retry cannot help.
+
+        The claim is gone or has other devices now, and its next change brings it back; or its opaque parameters are such that
+        the API server takes no status for it.
+        """
         if isinstance(error, NotFound | Invalid):
             with self._mutex:
                 self._latest.pop(key, None)
-            _log.info("claim has changed, waiting for its news", extra={"claim": "/".join(key), "problem": str(error)})
+            _log.info("status not written", extra={"claim": "/".join(key), "problem": str(error)})
             return None
         self._metrics.retries.inc()
         _log.warning("status not written, will retry", extra={"claim": "/".join(key), "problem": str(error)})

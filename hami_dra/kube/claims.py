@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 from urllib.parse import quote
 
 from hami_dra._lib.clock import SYSTEM_CLOCK, Clock, rfc3339
-from hami_dra.kube.transport import APPLY_PATCH
+from hami_dra.core.errors import Invalid
+from hami_dra.kube.transport import APPLY_PATCH, MERGE_PATCH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,6 +27,8 @@ CLAIMS_PATH = "/apis/resource.k8s.io/v1/resourceclaims"
 
 _GET_TIMEOUT_S = 5.0
 """Kubelet waits for a prepare: an API server that hangs must not keep a worker for long."""
+_IMMUTABLE = "status.allocation"
+"""What a refusal names when the API server tripped over its own rewriting of the allocation."""
 _DeviceKey: TypeAlias = tuple[str, str, str, str]
 
 
@@ -71,14 +74,57 @@ class Claims:
             "metadata": {"name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"]},
             "status": {"devices": stamped},
         }
+        try:
+            response = self._transport.request(
+                "PATCH",
+                _path(meta["namespace"], meta["name"]) + "/status",
+                query={"fieldManager": field_manager, "force": "true"},
+                body=body,
+                content_type=APPLY_PATCH,
+            )
+        except Invalid as error:
+            if _IMMUTABLE not in str(error):
+                raise
+            return self._patch_devices(claim, stamped, field_manager=field_manager)
+        return cast("ResourceClaim", response.body)
+
+    def _patch_devices(
+        self, claim: ResourceClaim, devices: list[AllocatedDeviceStatus], *, field_manager: str
+    ) -> ResourceClaim:
+        """Say the same by a merge patch: what others say stays, and so does what we said of other devices.
+
+        On its way through an apply, 1.36.3 rewrites opaque parameters to canonical JSON (sorted keys, no white space) and then
+        refuses its own change of `status.allocation`.  A merge patch leaves compact parameters as they are.
+        """
+        meta = claim["metadata"]
+        stored = self.get(namespace=meta["namespace"], name=meta["name"])
+        if stored["metadata"]["uid"] != meta["uid"]:
+            raise Invalid(f"claim {meta['namespace']}/{meta['name']}: another claim has its name now")
         response = self._transport.request(
             "PATCH",
             _path(meta["namespace"], meta["name"]) + "/status",
-            query={"fieldManager": field_manager, "force": "true"},
-            body=body,
-            content_type=APPLY_PATCH,
+            query={"fieldManager": field_manager},
+            body={
+                "metadata": {"resourceVersion": stored["metadata"]["resourceVersion"]},
+                "status": {"devices": _merged(stored.get("status", {}).get("devices") or [], devices)},
+            },
+            content_type=MERGE_PATCH,
         )
         return cast("ResourceClaim", response.body)
+
+
+def _merged(
+    stored: Iterable[AllocatedDeviceStatus], ours: Iterable[AllocatedDeviceStatus]
+) -> list[AllocatedDeviceStatus]:
+    """The stored entries with ours laid over them: conditions by type, everything else by field."""
+    entries = {_key(entry): entry for entry in stored}
+    for entry in ours:
+        below = entries.get(_key(entry), entry)
+        conditions = {
+            held["type"]: held for held in [*(below.get("conditions") or []), *(entry.get("conditions") or [])]
+        }
+        entries[_key(entry)] = {**below, **entry, "conditions": list(conditions.values())}
+    return list(entries.values())
 
 
 def with_transition_times(

@@ -26,6 +26,7 @@ class _Fault:
     method: str
     path_contains: str
     retry_after_s: int | None
+    message: str
 
 
 class Faults:
@@ -39,10 +40,17 @@ class Faults:
         """How long every request takes."""
 
     def fail_next(
-        self, count: int, status: int, *, method: str = "", path_contains: str = "", retry_after_s: int | None = None
+        self,
+        count: int,
+        status: int,
+        *,
+        method: str = "",
+        path_contains: str = "",
+        retry_after_s: int | None = None,
+        message: str = "a fault of the fake API server",
     ) -> None:
         """Refuse the next `count` requests that match; see `FakeApiServer.fail_next`."""
-        self._waiting.append(_Fault(count, status, method, path_contains, retry_after_s))
+        self._waiting.append(_Fault(count, status, method, path_contains, retry_after_s, message))
 
     def meet(self, method: str, path: str, *, condition: threading.Condition, clock: Clock) -> None:
         """Let one request meet its fate; `condition` is held."""
@@ -59,5 +67,5 @@ class Faults:
                 if fault.status == RESET:
                     raise ApiUnavailable(f"{method} {path}: connection reset by peer")
                 headers = {} if fault.retry_after_s is None else {"Retry-After": str(fault.retry_after_s)}
-                status = {"kind": "Status", "reason": "InjectedFault", "message": "a fault of the fake API server"}
+                status = {"kind": "Status", "reason": "InjectedFault", "message": fault.message}
                 raise kube_error(f"{method} {path}", code=fault.status, status=status, headers=headers)

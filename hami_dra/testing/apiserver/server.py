@@ -84,12 +84,24 @@ class FakeApiServer:
             return [obj for r in resources for obj in self._store.select(Interest(Target(r), {}, {}))]
 
     def fail_next(
-        self, count: int, status: int, *, method: str = "", path_contains: str = "", retry_after_s: int | None = None
+        self,
+        count: int,
+        status: int,
+        *,
+        method: str = "",
+        path_contains: str = "",
+        retry_after_s: int | None = None,
+        message: str = "a fault of the fake API server",
     ) -> None:
         """Answer the next `count` requests (of that method and path) with `status`, or reset them (`RESET`)."""
         with self._store.changed:
             self._faults.fail_next(
-                count, status, method=method, path_contains=path_contains, retry_after_s=retry_after_s
+                count,
+                status,
+                method=method,
+                path_contains=path_contains,
+                retry_after_s=retry_after_s,
+                message=message,
             )
 
     def slow(self, seconds: float) -> None:

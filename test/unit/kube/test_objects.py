@@ -1,8 +1,10 @@
 """Slices, claims, nodes, version: the thin wrappers over a Transport."""
 
+from typing import cast
+
 import pytest
 
-from hami_dra.api.k8s import AllocatedDeviceStatus, JsonObject, Pool, ResourceSlice
+from hami_dra.api.k8s import AllocatedDeviceStatus, JsonObject, Pool, ResourceClaim, ResourceSlice
 from hami_dra.core.errors import Conflict, Invalid, NotFound
 from hami_dra.core.ids import NodeName
 from hami_dra.kube.claims import Claims, with_transition_times
@@ -130,6 +132,33 @@ def test_the_status_is_not_applied_to_another_claim_of_the_same_name() -> None:
     claim(server)
     with pytest.raises(Invalid):
         claims.apply_devices(seen, [entry("True")], field_manager="node")
+
+
+def test_a_server_that_trips_over_its_own_rewriting_is_patched() -> None:
+    """1.36 refuses an apply where parameters are not canonical JSON; what others said and other conditions stay."""
+    server = FakeApiServer()
+    claims = Claims(server)
+    claim(server)
+    stored = claims.get(namespace="ml", name="c")
+    claims.apply_devices(stored, [entry("True", data={"x": 1})], field_manager="controller")
+    refusal = "status.allocation: field is immutable"
+    server.fail_next(1, 422, method="PATCH", message=refusal)
+    patched = claims.apply_devices(stored, [entry("False")], field_manager="node")
+    (device,) = patched["status"]["devices"]
+    assert [held["status"] for held in device["conditions"] or []] == ["False"]
+    assert device.get("data") == {"x": 1}
+
+
+def test_a_patch_does_not_reach_another_claim_of_the_same_name() -> None:
+    """The claim was replaced between the refusal and the second attempt."""
+    server = FakeApiServer()
+    claims = Claims(server)
+    claim(server)
+    stored = claims.get(namespace="ml", name="c")
+    gone = {**stored, "metadata": {**stored["metadata"], "uid": "another"}}
+    server.fail_next(1, 422, method="PATCH", message="status.allocation: field is immutable")
+    with pytest.raises(Invalid, match="another claim"):
+        claims.apply_devices(cast("ResourceClaim", gone), [entry("True")], field_manager="node")
 
 
 def test_the_uid_of_a_node_is_read_anew_each_time() -> None:
