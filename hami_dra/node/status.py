@@ -12,9 +12,10 @@ from typing import Literal
 
 from hami_dra._lib.threads import Group
 from hami_dra._lib.workqueue import WorkQueue
-from hami_dra.api.k8s import AllocatedDeviceStatus, Condition, ObjectReference, ResourceClaim
+from hami_dra.api.k8s import AllocatedDeviceStatus, Condition, ResourceClaim
 from hami_dra.api.names import CONDITION_READY, DRIVER, NODE_FIELD_MANAGER
 from hami_dra.core.allocation import Allocation, read_allocation
+from hami_dra.core.audience import audience
 from hami_dra.core.errors import ApiUnavailable, ClaimError, HamiDraError, KubeError, NotFound
 from hami_dra.core.ids import ClaimUid
 from hami_dra.node.ports import ClaimReader, DeviceStatusWriter, EventSink
@@ -127,23 +128,7 @@ class StatusWriter:
 
     def _emit(self, claim: ResourceClaim, error: HamiDraError) -> None:
         """On the claim and on every pod that waits for it: `kubectl describe pod` is where people look first."""
-        metadata = claim["metadata"]
-        namespace = metadata.get("namespace", "")
-        about: list[ObjectReference] = [
-            {
-                "apiVersion": "resource.k8s.io/v1",
-                "kind": "ResourceClaim",
-                "namespace": namespace,
-                "name": metadata["name"],
-                "uid": metadata["uid"],
-            }
-        ]
-        about += [
-            {"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": user["name"], "uid": user["uid"]}
-            for user in claim.get("status", {}).get("reservedFor", [])
-            if user.get("resource") == "pods"
-        ]
-        for reference in about:
+        for reference in audience(claim):
             self._events.emit(reference, event_type="Warning", reason=error.reason, message=str(error))
 
     def _settle(self, uid: ClaimUid, news: _News) -> None:
