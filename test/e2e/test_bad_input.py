@@ -75,6 +75,18 @@ def test_wrong_configurations_are_refused_in_words(tenant: Tenant) -> None:
     tenant.kubectl.wait_running("good")
 
 
+def test_parameters_in_any_order_are_as_good(tenant: Tenant) -> None:
+    """Typed clients send fields in an order of their own: such a claim works and says so like any other."""
+    path = f"/apis/resource.k8s.io/v1/namespaces/{tenant.kubectl.namespace}/resourceclaims"
+    parameters = '{"kind":"GpuConfig","apiVersion":"gpu.hami.io/v1alpha1","priority":"High"}'
+    tenant.kubectl.run("create", "--raw", path, "-f", "-", stdin=_claim("typed", parameters))
+    tenant.kubectl.apply(pod_with({"gpu": {"resourceClaimName": "typed"}}, name="typed"))
+    tenant.kubectl.wait_running("typed")
+    assert _wait_resolved(tenant, "typed")["status"] == "True"
+    (device,) = tenant.kubectl.get("resourceclaim", "typed")["status"]["devices"]
+    assert device["data"]["limits"]["priority"] == "High"
+
+
 def test_more_than_a_card_has_stays_pending(tenant: Tenant) -> None:
     """Cores above 100 and capacities that no card has are the scheduler's to refuse: the pods wait, with the reason."""
     templates = {"cores": share_template("cores", cores=150), "speed": share_template("speed", memory="1Gi")}

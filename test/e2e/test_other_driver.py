@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from e2e.other_driver import DRIVER as OTHER
-from e2e.support import NodeFiles, Tenant, condition, eventually, pod_with, share_template
+from e2e.support import NodeFiles, Tenant, all_run, condition, eventually, pod_with, share_template
 
 from hacklib.deployment import KubeObject, Site
 from hacklib.paths import REPOSITORY
@@ -88,7 +88,7 @@ def test_claims_of_two_drivers_live_in_one_pod(site: Site, tenant: Tenant) -> No
     tenant.kubectl.apply(
         share_template("share", memory="5Gi"), _other_claim(), _mixed_claim(), pod_with(claims, name="both", node=1)
     )
-    tenant.kubectl.wait_running("both", deadline_s=90)
+    all_run(tenant, ["both"])
     files = NodeFiles(site, node=1)
     uids = {claim["metadata"]["name"]: claim["metadata"]["uid"] for claim in tenant.claims()}
     assert uids.pop("foreign") not in files.prepared().everything

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -97,12 +98,14 @@ def test_the_accounts_read_nothing_else(site: Site, node_plugin: Kubectl, what: 
 
 def test_the_rights_are_enough(site: Site, tenant: Tenant) -> None:
     """After a claim's whole life nobody in the product was ever told that something is forbidden."""
+    begun = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     tenant.kubectl.apply(share_template("share", memory="1Gi"), pod("claimant", template="share"))
     tenant.kubectl.wait_running("claimant")
     for kind in ("Ready", "Resolved"):
         tenant.wait_condition("claimant", kind)
+    tenant.kubectl.delete("pod", "claimant", now=True)
     for item in site.system.items("pods"):
-        lines = site.system.logs(item["metadata"]["name"])
+        lines = site.system.logs(item["metadata"]["name"], f"--since-time={begun}")
         assert [line for line in lines if "forbidden" in line.lower() or '"status": 403' in line] == []
 
 
