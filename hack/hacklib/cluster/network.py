@@ -26,6 +26,8 @@ def make_bridge() -> None:
 def attach_node(node: Node, *, pid: int) -> None:
     """In the cluster's namespace: a link from the bridge to the network of process `pid`, and a route to its pods."""
     host_end = f"node{node.index}"
+    # The end of a node's former life goes with its network, and that may take the kernel a moment.
+    subprocess.run(["ip", "link", "delete", host_end], capture_output=True, check=False)
     _ip("link", "add", host_end, "type", "veth", "peer", "name", "eth0", "netns", str(pid))
     _ip("link", "set", host_end, "master", _BRIDGE, "up")
     _ip("route", "replace", node.pod_network, "via", node.address)
