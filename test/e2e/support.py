@@ -231,24 +231,29 @@ def plugin_processes(site: Site, *, node: int) -> list[int]:
     return [int(process.name) for process in Path("/proc").iterdir() if process.name.isdigit() and ours(process)]
 
 
-def all_run(tenant: Tenant, names: Collection[str]) -> None:
-    """Wait until the pods run, and have kubelet look at them now and then.
+def nudged(tenant: Tenant, probe: Callable[[], bool], *, what: str) -> None:
+    """Wait until a probe is true, and have kubelet look at the tenant's pods now and then.
 
     After a prepare that failed, kubelet lets more than a minute pass before the next, unless the pod changes.
     """
+    for attempt in range(24):
+        try:
+            wait_until(probe, what=what, deadline_s=5)
+        except HackError:
+            tenant.kubectl.run("annotate", "pods", "--all", f"attempt={attempt}", "--overwrite")
+        else:
+            return
+    raise HackError(f"{what}: not in time\n" + tenant.kubectl.run("get", "pods,events"))
+
+
+def all_run(tenant: Tenant, names: Collection[str]) -> None:
+    """Wait until the pods run."""
 
     def running() -> bool:
         pods = {item["metadata"]["name"]: item["status"].get("phase") for item in tenant.kubectl.items("pods")}
         return {name for name, phase in pods.items() if phase == "Running"} >= set(names)
 
-    for attempt in range(20):
-        try:
-            wait_until(running, what="all pods run", deadline_s=5)
-        except HackError:
-            tenant.kubectl.run("annotate", "pods", "--all", f"attempt={attempt}", "--overwrite")
-        else:
-            return
-    raise HackError("not all pods run\n" + tenant.kubectl.run("get", "pods,events"))
+    nudged(tenant, running, what="all pods run")
 
 
 def eventually(

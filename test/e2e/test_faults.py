@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from e2e.support import HOLD, NodeFiles, Tenant, all_run, eventually, plugin_processes, pod, share_template
+from e2e.support import GIB, HOLD, NodeFiles, Tenant, all_run, eventually, nudged, plugin_processes, pod, share_template
 
 from hacklib.deployment import Site, wait_until
 
@@ -121,6 +121,26 @@ def test_a_restarted_kubelet_finds_everything_again(site: Site, tenant: Tenant) 
     tenant.kubectl.wait_running("late")
     _exactly_once(tenant, NodeFiles(site, node=1))
     assert len(site.slices()) == len(before)
+
+
+def test_a_rebooted_node_gives_a_pod_its_share_again(site: Site, tenant: Tenant) -> None:
+    """After a reboot /run is empty and kubelet believes the claim prepared: the plugin writes what is missing by itself."""
+    files = NodeFiles(site, node=1)
+    survivor = pod("survivor", template="share", script=HOLD.format(gib=2), node=1)
+    survivor["spec"]["restartPolicy"] = "Always"
+    tenant.kubectl.apply(share_template("share", memory="4Gi"), survivor)
+    tenant.kubectl.wait_line("survivor", "CUDA_SUCCESS")
+    before = site.cards(1)[0].processes
+    site.cluster.restart("node-1")
+
+    def back() -> bool:
+        (card,) = site.cards(1)
+        return bool(card.processes) and card.processes != before
+
+    nudged(tenant, back, what="the pod is on its card again")
+    assert 2 * GIB <= site.cards(1)[0].used_bytes < 4 * GIB
+    _exactly_once(tenant, files)
+    site.system.run("rollout", "status", "daemonset/hami-dra-node", "--timeout=60s", timeout_s=70)
 
 
 def test_two_node_plugins_overlap_in_a_rolling_update(site: Site, tenant: Tenant) -> None:
