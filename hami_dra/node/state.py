@@ -42,7 +42,7 @@ __all__ = ["ClaimRef", "NodeState", "Prepared", "PreparedDevice"]
 
 _PATIENCE_S = 10.0
 """How long a prepare waits for the API server, of the 45 s that kubelet waits for the answer."""
-_READS = 4
+_READS = 8
 """How many claims are read at once."""
 _UID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 

@@ -49,10 +49,13 @@ def make(path: str, *, root: Path = ROOT) -> None:
         _delegate(_make_in(hierarchy, path))
 
 
-def join(path: str, *, root: Path = ROOT) -> None:
-    """Move this process into the cgroup `path` of every hierarchy, which is made if it lacks; what it starts is there too."""
+def join(path: str, *, pid: int | None = None, root: Path = ROOT) -> None:
+    """Move a process (by default this one) into the cgroup `path` of every hierarchy; what it starts from now on is there too.
+
+    The cgroup is made if it lacks.
+    """
     for hierarchy in hierarchies(root):
-        (_make_in(hierarchy, path) / "cgroup.procs").write_text(str(os.getpid()))
+        (_make_in(hierarchy, path) / "cgroup.procs").write_text(str(pid or os.getpid()))
 
 
 def weigh(path: str, *, cpus: int, root: Path = ROOT) -> None:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hacklib import paths
-from hacklib.cluster import cleanup, components, namespaces, network, node_files
+from hacklib.cluster import cgroups, cleanup, components, namespaces, network, node_files
 from hacklib.cluster.components import Component
 from hacklib.cluster.processes import Processes
 from hacklib.cluster.spec import API_ADDRESS, ClusterSpec, Node
@@ -36,7 +36,9 @@ def main(folder: str, lifeline: str) -> None:
     processes.works = {node.name: node.started_file.exists for node in _nodes(spec)}
     processes.works |= {"kube-apiserver": lambda: _get(spec, "/readyz") is not None}
     processes.before_start = lambda name: _make_room(spec, name)
-    processes.after_start = lambda name, pid: _adopt_node(spec, processes, name=name, pid=pid)
+    processes.after_start = lambda name, pid: _settle(spec, processes, name=name, pid=pid)
+    cgroups.make(spec.cgroup)
+    cgroups.weigh(spec.cgroup, cpus=os.cpu_count() or 1)
     try:
         _start(spec, processes)
     except (HackError, OSError, subprocess.SubprocessError) as error:
@@ -76,8 +78,15 @@ def _make_room(spec: ClusterSpec, name: str) -> None:
                 file.unlink(missing_ok=True)
 
 
-def _adopt_node(spec: ClusterSpec, processes: Processes, *, name: str, pid: int) -> None:
-    """If the component is a node, connect its network once it has one, and write down its first process."""
+def _settle(spec: ClusterSpec, processes: Processes, *, name: str, pid: int) -> None:
+    """Put a new component where it belongs.
+
+    The control plane gets the CPU time of a machine of its own; a node is connected to the network once it has one, and its
+    first process is written down.
+    """
+    if name not in {node.name for node in _nodes(spec)}:
+        cgroups.join(spec.control_plane_cgroup, pid=pid)
+        cgroups.weigh(spec.control_plane_cgroup, cpus=os.cpu_count() or 1)
     for node in _nodes(spec):
         if node.name == name:
             processes.wait_for(f"namespaces of {name}", node.up_file.exists, only=name)

@@ -60,7 +60,6 @@ def _divide_cpus(node: Node) -> None:
     """As systemd does on a real node: pods on one side, kubelet and runtime on the other, so that neither starves."""
     cgroups.remove(node.cgroup)  # of a former life: kubelet would look for the containers of each cgroup that it finds
     cgroups.make(node.cgroup)
-    cgroups.weigh(node.spec.cgroup, cpus=os.cpu_count() or 1)
     cgroups.weigh(node.cgroup, cpus=os.cpu_count() or 1)
     cgroups.join(f"{node.cgroup}/system")
 

@@ -66,6 +66,11 @@ class ClusterSpec:
         return f"hami-dra-{self.name}-{hashlib.sha256(str(self.folder).encode()).hexdigest()[:6]}"
 
     @property
+    def control_plane_cgroup(self) -> str:
+        """Where etcd, the API server, the controller-manager and the scheduler are."""
+        return f"{self.cgroup}/control-plane"
+
+    @property
     def logs(self) -> Path:
         """Where each component has a log file."""
         return self.folder / "logs"
