@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from hacklib import image
 from hacklib.cluster import Cluster, NodeMount, cgroups
 from hacklib.cluster.namespaces import ProcessId
 from hacklib.cluster.spec import ClusterSpec, cluster_name, folder_of
+from hacklib.deployment import wait_until
 from hacklib.image import oci
 from hacklib.image.oci import Config
 from hacklib.image.tree import Tree
@@ -42,14 +43,6 @@ POD = {
         ],
     },
 }
-
-
-def wait_until(test: Callable[[], bool], *, what: str, deadline_s: float = 60) -> None:
-    """Wait for a condition, and say which one never came."""
-    end = time.monotonic() + deadline_s
-    while not test():
-        assert time.monotonic() < end, f"{what} did not happen within {deadline_s} s"
-        time.sleep(0.1)
 
 
 def traces(name: str) -> list[str]:

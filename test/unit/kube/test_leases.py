@@ -31,7 +31,7 @@ class Link:
 
     def stream(self, path: str, *, query: Mapping[str, str], timeout_s: float) -> AbstractContextManager[Stream]:
         """Not for electors."""
-        raise NotImplementedError(path, query, timeout_s)
+        raise AssertionError(path, query, timeout_s)
 
 
 class Candidate:
