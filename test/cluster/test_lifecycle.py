@@ -185,7 +185,7 @@ def test_components_take_faults_and_come_back(cluster: Cluster) -> None:
     cluster.resume("kube-apiserver")
     cluster.stop("kube-apiserver")
     cluster.start("kube-apiserver")
-    wait_until(lambda: ready_nodes(cluster) == 2, what="both nodes Ready")
+    wait_until(lambda: ready_nodes(cluster) == 2, what="both nodes Ready", deadline_s=60)
     assert run_pod(cluster, on="node-1") == "4711 10\n"
     assert set(cluster.components().values()) == {"running"}
 
@@ -229,10 +229,10 @@ def test_a_gate_that_does_not_exist_is_told_by_the_component_that_refused_it(nam
 def test_an_interrupted_start_leaves_nothing(name: str, how: signal.Signals) -> None:
     """Ctrl-C, a job that is cancelled, and kill -9 of `up`, in the middle of a start."""
     starting = up_in_background(name)
-    wait_until((folder_of(cluster_name(name)) / "first-process").exists, what="the first process")
+    wait_until((folder_of(cluster_name(name)) / "first-process").exists, what="the first process", deadline_s=60)
     starting.send_signal(how)  # to its process, as `kill` does; the keeper has a session of its own
     assert starting.wait(timeout=60) != 0
-    wait_until(lambda: traces(name) == [], what="the end of all traces")
+    wait_until(lambda: traces(name) == [], what="the end of all traces", deadline_s=60)
 
 
 @pytest.mark.parametrize("victim", ["keeper", "first-process"])
@@ -240,7 +240,7 @@ def test_a_killed_cluster_leaves_nothing(name: str, victim: str) -> None:
     """Whoever of the two that hold a cluster is killed -9, the other one cleans up."""
     Cluster.up(name=name, ui=Ui())
     os.kill(process_of(name, victim), signal.SIGKILL)
-    wait_until(lambda: traces(name) == [], what="the end of all traces")
+    wait_until(lambda: traces(name) == [], what="the end of all traces", deadline_s=60)
 
 
 def test_remains_of_a_dead_cluster_are_removed_by_the_next(name: str) -> None:
