@@ -110,7 +110,6 @@ class Reflector:
         self._objects: dict[_Key, JsonObject] = {}
         self._lock = threading.Lock()
         self._version: str | None = None  # None: list first
-        self._heard_at = clock.monotonic()
         self._group: Group | None = None
         self._synced: Event | None = None
 
@@ -130,10 +129,6 @@ class Reflector:
         """All objects as last seen; not to be changed."""
         with self._lock:
             return list(self._objects.values())
-
-    def silent_s(self) -> float:
-        """Seconds since the API server was last heard; grows during an outage."""
-        return self._clock.monotonic() - self._heard_at
 
     def _run(self, group: Group) -> None:
         while not group.stopping:
@@ -168,7 +163,6 @@ class Reflector:
         query = {**self._collection.query(), "limit": str(_PAGE)}
         while True:
             response = self._transport.request("GET", self._collection.path, query=query, timeout_s=_LIST_TIMEOUT_S)
-            self._heard_at = self._clock.monotonic()
             for item in response.body.get("items") or []:
                 found[_key(item)] = self._keep(item)
             meta = response.body["metadata"]
@@ -196,7 +190,6 @@ class Reflector:
             withdraw = group.on_stop(lines.close)
             try:
                 for line in lines:
-                    self._heard_at = self._clock.monotonic()
                     self._event(line)
             finally:
                 withdraw()

@@ -14,7 +14,7 @@ from hami_dra.kube.events import EventRecorder
 from hami_dra.kube.leases import Elector, LeaseTimes
 from hami_dra.kube.reflector import Collection, Reflector
 from hami_dra.kube.slices import NodeSlices
-from hami_dra.kube.version import feature_gates, server_version
+from hami_dra.kube.version import server_version
 from hami_dra.testing.eventually import eventually
 
 
@@ -242,8 +242,7 @@ def test_a_lease_goes_from_one_leader_to_the_next(api: Api) -> None:
         assert (spec["holderIdentity"], spec["leaseTransitions"]) == ("b", 1)
 
 
-def test_the_server_says_its_version_and_its_gates(api: Api) -> None:
-    """Both are read from where every API server has them."""
+def test_the_server_says_its_version(api: Api) -> None:
+    """It is read from where every API server has it."""
     version = server_version(api.transport)
     assert (version.major, version.minor) == (1, 36)
-    assert (feature_gates(api.transport) or {})["DRAConsumableCapacity"] is True

@@ -1,5 +1,8 @@
 """The command line."""
 
+import logging
+from collections.abc import Iterator
+
 import pytest
 
 from hami_dra import __version__
@@ -7,6 +10,16 @@ from hami_dra.cli import main
 
 NODE = ["node", "--node-name", "n", "--pod-uid", "u"]
 CONTROLLER = ["controller", "--namespace", "n", "--identity", "i"]
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """What the command line does to logging ends with the test: its stream is closed then."""
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
 
 
 def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:

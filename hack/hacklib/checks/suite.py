@@ -34,7 +34,6 @@ def everything(ui: Ui) -> int:
     counts += run_lanes([[_build("image", "build", "all")]], logs=logs, ui=ui)
     for name, arguments in (
         ("chart", ("test/chart",)),
-        ("node", ("test/node",)),
         ("cluster", ("-m", "cluster", "test/cluster")),
         ("contract", ("-m", "cluster", "test/contract")),
         ("e2e", ("test/e2e",)),

@@ -5,7 +5,7 @@ where.  Defaults are not applied here: an absent field stays `None`, so that cla
 (`core.resolve`).
 """
 
-from hami_dra.api.opaque.decode import ConfigError, decode, decode_text
+from hami_dra.api.opaque.decode import ConfigError, decode
 from hami_dra.api.opaque.v1alpha1 import GpuConfig, Isolation, Priority, Qos
 
-__all__ = ["ConfigError", "GpuConfig", "Isolation", "Priority", "Qos", "decode", "decode_text"]
+__all__ = ["ConfigError", "GpuConfig", "Isolation", "Priority", "Qos", "decode"]

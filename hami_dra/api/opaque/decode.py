@@ -14,7 +14,7 @@ from hami_dra._lib import strictjson
 from hami_dra.api.names import CONFIG_API_VERSION, CONFIG_KIND
 from hami_dra.api.opaque.v1alpha1 import GpuConfig
 
-__all__ = ["ConfigError", "decode", "decode_text"]
+__all__ = ["ConfigError", "decode"]
 
 _MAX_SHOWN: Final = 60
 
@@ -41,19 +41,6 @@ def decode(parameters: object) -> GpuConfig:
         return GpuConfig.model_validate(parameters)
     except ValidationError as error:
         raise ConfigError("; ".join(_sentence(detail) for detail in error.errors())) from error
-
-
-def decode_text(text: str | bytes) -> GpuConfig:
-    """Decode parameters from JSON text.
-
-    Raises:
-        ConfigError: as `decode`, or malformed JSON.
-    """
-    try:
-        parsed = strictjson.loads(text)
-    except ValueError as error:
-        raise ConfigError(f"parameters: not JSON: {error}") from error
-    return decode(parsed)
 
 
 def _sentence(detail: Any) -> str:

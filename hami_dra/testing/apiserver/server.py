@@ -12,7 +12,7 @@ import contextlib
 import copy
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from hami_dra._lib.clock import SYSTEM_CLOCK, Clock
@@ -204,9 +204,6 @@ class FakeApiServer:
         """See `Transport.stream`."""
         with self._store.changed:
             self._arrive("GET", path, query)
-            if path == "/metrics":
-                yield _Lines(self._metrics())
-                return
             watch = self._watch(parse_path(unquote(path)), dict(query), silence_s=timeout_s)
             self._watches.append(watch)
         try:
@@ -243,28 +240,6 @@ class FakeApiServer:
         self.requests.append(Request(method, path, dict(query)))
         self._faults.meet(method, path, condition=self._store.changed, clock=self._clock)
 
-    def _metrics(self) -> list[bytes]:
-        return [
-            f'kubernetes_feature_enabled{{name="{name}",stage="BETA"}} {int(on)}'.encode()
-            for name, on in self.gates.items()
-        ]
-
     def _version_info(self) -> JsonObject:
         major, minor, _ = self._release.removeprefix("v").split(".", 2)
         return {"major": major, "minor": minor, "gitVersion": self._release}
-
-
-class _Lines:
-    """A `Stream` of lines that are all there already."""
-
-    def __init__(self, lines: list[bytes]) -> None:
-        self._lines = iter(lines)
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> bytes:
-        return next(self._lines)
-
-    def close(self) -> None:
-        self._lines = iter(())

@@ -42,7 +42,7 @@ def test_the_marked_object_is_still_a_dict() -> None:
     assert isinstance(parsed, DuplicateKeys)
 
 
-@pytest.mark.parametrize("text", ["", "{", "nul", b"\xff\xfe\xfd"])
+@pytest.mark.parametrize("text", ["", "{", "nul", b"\xff\xfe\xfd", "[" * 100_000])
 def test_other_texts_are_refused(text: str | bytes) -> None:
     """As json does, with ValueError."""
     with pytest.raises(ValueError, match=r".+"):

@@ -10,7 +10,7 @@ from hami_dra.core.ids import NodeName
 from hami_dra.kube.claims import Claims, with_transition_times
 from hami_dra.kube.nodes import node_uid
 from hami_dra.kube.slices import NodeSlices
-from hami_dra.kube.version import ServerVersion, feature_gates, server_version
+from hami_dra.kube.version import ServerVersion, server_version
 from hami_dra.testing.apiserver import FakeApiServer
 from hami_dra.testing.clock import FakeClock
 
@@ -177,13 +177,3 @@ def test_versions_compare_as_numbers() -> None:
     """1.9 is older than 1.36, whatever a vendor appends."""
     assert server_version(FakeApiServer(version="v1.36.3")) == ServerVersion(1, 36, "v1.36.3")
     assert ServerVersion(1, 9) < ServerVersion(1, 34)
-
-
-def test_gates_are_read_where_that_is_allowed() -> None:
-    """Whoever may not read the metrics gets None, which is no error."""
-    server = FakeApiServer(gates={"DRAConsumableCapacity": False})
-    gates = feature_gates(server)
-    assert gates is not None
-    assert gates["DRAConsumableCapacity"] is False
-    server.fail_next(1, 403)
-    assert feature_gates(server) is None
