@@ -6,7 +6,8 @@
  * usage   created zero-filled by the node plugin, mounted read-write at /run/hami/<share>/usage.  Its content belongs to the
  *         processes of the share, hence to the tenant: the node plugin reads it with pread and believes nothing in it.
  *
- * Integers are little-endian.  Offsets are part of the contract: a change of any of them is a change of HAMI_ABI_VERSION.
+ * Integers are little-endian.  Offsets are part of the contract: a change of any of them is a change of HAMI_ABI_VERSION.  A new field
+ * takes unused bytes, and zero in it means that nobody said anything.
  * hami_abi.json and hami_dra/_gen/abi.py are generated from the field lists below (hack/generate).
  */
 #ifndef HAMI_ABI_H
@@ -41,28 +42,40 @@ enum { HAMI_PRIORITY_LOW = 0, HAMI_PRIORITY_NORMAL = 1, HAMI_PRIORITY_HIGH = 2 }
   X(uint64_t, memory_limit_bytes, 0, 32, "device memory of the share; 0: no memory limit")           \
   X(uint64_t, device_memory_bytes, 0, 40, "memory of the whole device")                              \
   X(uint64_t, generation, 0, 48, "grows by one with each change of the limits")                      \
+  X(uint32_t, granted_permille, 0, 56, "compute granted for now, permille; 0: cores_percent holds")  \
   X(char, device_uuid, 64, 64, "as the vendor's library prints it (GPU-… or MIG-…), NUL-padded")     \
-  X(char, share, 160, 128, "name of the share's directory, NUL-padded")
+  X(char, share, 160, 128, "name of the share's directory, NUL-padded")                              \
+  X(uint64_t, managed_limit_bytes, 0, 288, "managed memory allowed beyond memory_limit_bytes; 0: none")
 
 /* The first page of a usage file.  magic is the last field a creator writes. */
-#define HAMI_USAGE_FIELDS(X)                                                                \
-  X(char, magic, 8, 0, "HAMI_USAGE_MAGIC once the file is initialised, zero before")        \
-  X(uint32_t, abi_version, 0, 8, "HAMI_ABI_VERSION of the guard that initialised the file") \
-  X(uint32_t, lock, 0, 12, "0: free; else owner's slot + 1, and bit 31 when others wait")   \
-  X(uint64_t, used_bytes, 0, 16, "sum of used_bytes over the slots")                        \
-  X(uint64_t, peak_bytes, 0, 24, "highest used_bytes ever seen")                            \
-  X(uint64_t, refused_total, 0, 32, "allocations refused because of the limit")             \
-  X(uint64_t, lock_takeovers_total, 0, 40, "times that the lock was taken from a dead owner")
+#define HAMI_USAGE_FIELDS(X)                                                                  \
+  X(char, magic, 8, 0, "HAMI_USAGE_MAGIC once the file is initialised, zero before")          \
+  X(uint32_t, abi_version, 0, 8, "HAMI_ABI_VERSION of the guard that initialised the file")   \
+  X(uint32_t, lock, 0, 12, "0: free; else owner's slot + 1, and bit 31 when others wait")     \
+  X(uint64_t, used_bytes, 0, 16, "sum of used_bytes over the slots")                          \
+  X(uint64_t, peak_bytes, 0, 24, "highest used_bytes ever seen")                              \
+  X(uint64_t, refused_total, 0, 32, "allocations refused because of the limit")               \
+  X(uint64_t, lock_takeovers_total, 0, 40, "times that the lock was taken from a dead owner") \
+  X(int64_t, bucket_ns, 0, 48, "GPU time that may still be used; negative: owed")             \
+  X(uint64_t, bucket_at_ns, 0, 56, "CLOCK_MONOTONIC up to which the bucket was filled")       \
+  X(uint64_t, gpu_time_ns, 0, 64, "GPU time charged since the file was made")                 \
+  X(uint64_t, throttled_ns, 0, 72, "time that launches waited, summed over threads")          \
+  X(uint64_t, managed_bytes, 0, 80, "sum of managed_bytes over the slots")
 
 /* One process.  A slot belongs to the process that holds the POSIX record lock on the byte of the usage file at
  * HAMI_USAGE_SIZE + slot index; the kernel drops that lock with the process, whatever its pid namespace. */
-#define HAMI_USAGE_SLOT_FIELDS(X)                                             \
-  X(uint32_t, state, 0, 0, "0: free, 1: in use")                              \
-  X(int32_t, pid, 0, 4, "as the process sees itself; information only")       \
-  X(uint64_t, used_bytes, 0, 8, "device memory charged to the process")       \
-  X(uint64_t, start_time_ns, 0, 16, "CLOCK_BOOTTIME when the slot was taken") \
-  X(uint64_t, allocations_total, 0, 24, "allocations charged")                \
-  X(uint64_t, launches_total, 0, 32, "kernel launches")
+#define HAMI_USAGE_SLOT_FIELDS(X)                                                                       \
+  X(uint32_t, state, 0, 0, "0: free, 1: in use")                                                        \
+  X(int32_t, pid, 0, 4, "as the process sees itself; information only")                                 \
+  X(uint64_t, used_bytes, 0, 8, "device memory charged to the process")                                 \
+  X(uint64_t, start_time_ns, 0, 16, "CLOCK_BOOTTIME when the slot was taken")                           \
+  X(uint64_t, allocations_total, 0, 24, "allocations charged")                                          \
+  X(uint64_t, launches_total, 0, 32, "kernel launches")                                                 \
+  X(uint64_t, gpu_time_ns, 0, 40, "GPU time charged to the process")                                    \
+  X(uint64_t, throttled_ns, 0, 48, "time that its launches waited")                                     \
+  X(uint64_t, wanted_at_ns, 0, 56, "CLOCK_MONOTONIC when it last launched or waited to launch; coarse") \
+  X(uint64_t, managed_bytes, 0, 64, "managed memory beyond the memory limit, not in used_bytes")        \
+  X(uint64_t, overhead_bytes, 0, 72, "part of used_bytes that the driver took by itself: contexts, modules")
 
 /* The structures, written out so that they read as documentation; native/guard/abi_check.c holds them to the lists above. */
 typedef struct hami_limits {
@@ -76,10 +89,12 @@ typedef struct hami_limits {
   uint64_t memory_limit_bytes;
   uint64_t device_memory_bytes;
   uint64_t generation;
-  uint64_t reserved;
+  uint32_t granted_permille;
+  uint32_t reserved;
   char device_uuid[64];
   char share[160];
-  unsigned char unused[HAMI_LIMITS_SIZE - 288u];
+  uint64_t managed_limit_bytes;
+  unsigned char unused[HAMI_LIMITS_SIZE - 296u];
 } hami_limits;
 
 typedef struct hami_usage_header {
@@ -90,7 +105,12 @@ typedef struct hami_usage_header {
   uint64_t peak_bytes;
   uint64_t refused_total;
   uint64_t lock_takeovers_total;
-  unsigned char unused[HAMI_USAGE_HEADER_SIZE - 48u];
+  int64_t bucket_ns;
+  uint64_t bucket_at_ns;
+  uint64_t gpu_time_ns;
+  uint64_t throttled_ns;
+  uint64_t managed_bytes;
+  unsigned char unused[HAMI_USAGE_HEADER_SIZE - 88u];
 } hami_usage_header;
 
 typedef struct hami_usage_slot {
@@ -100,7 +120,12 @@ typedef struct hami_usage_slot {
   uint64_t start_time_ns;
   uint64_t allocations_total;
   uint64_t launches_total;
-  unsigned char unused[HAMI_USAGE_SLOT_SIZE - 40u];
+  uint64_t gpu_time_ns;
+  uint64_t throttled_ns;
+  uint64_t wanted_at_ns;
+  uint64_t managed_bytes;
+  uint64_t overhead_bytes;
+  unsigned char unused[HAMI_USAGE_SLOT_SIZE - 80u];
 } hami_usage_slot;
 
 typedef struct hami_usage {

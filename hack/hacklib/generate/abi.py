@@ -23,7 +23,7 @@ _STRUCTURES = {
     "usage": ("HAMI_USAGE_FIELDS", "USAGE_HEADER_SIZE"),
     "usage_slot": ("HAMI_USAGE_SLOT_FIELDS", "USAGE_SLOT_SIZE"),
 }
-_TYPE_SIZES = {"char": 1, "uint32_t": 4, "int32_t": 4, "uint64_t": 8}
+_TYPE_SIZES = {"char": 1, "uint32_t": 4, "int32_t": 4, "int64_t": 8, "uint64_t": 8}
 
 
 class Field(TypedDict):

@@ -17,7 +17,9 @@ from hacklib.ui import Ui
 
 HERE = Path(__file__).parent
 SOURCES = REPOSITORY / "native" / "guard"
-_C_FLAGS = ("-std=gnu17", "-O1", "-g", "-Wall", "-Wextra", "-Werror", f"-I{SOURCES}", f"-I{REPOSITORY / 'api' / 'abi'}")
+ROOMS = ("os", "shares", "memory", "views", "hooks")
+INCLUDES = (*(f"-I{SOURCES / room}" for room in ROOMS), f"-I{REPOSITORY / 'api' / 'abi'}")
+_C_FLAGS = ("-std=gnu17", "-O1", "-g", "-Wall", "-Wextra", "-Werror", *INCLUDES)
 
 
 def compile_c(output: Path, *words: str | Path) -> Path:

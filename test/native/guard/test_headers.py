@@ -60,10 +60,10 @@ def test_every_hook_is_a_function_of_the_headers_with_as_many_parameters() -> No
         name: parameters.count(",") + 1
         for name, parameters in re.findall(r"\b(cu[A-Z]\w+|nvml[A-Z]\w+)\s*\(([^()]*)\);", text)
     }
-    hooks = re.findall(r"X\((?:CUDA|NVML), (\w+), (\w+), \d+, (\w+)\)", (SOURCES / "hooks.h").read_text())
+    hooks = re.findall(r"X\((?:CUDA|NVML), (\w+), (\w+), \d+, (\w+)\)", (SOURCES / "hooks" / "hooks.h").read_text())
     ours = {
         name: parameters.count(",") + 1
-        for name, parameters in re.findall(r"\b(\w+)\(([^()]*)\);", (SOURCES / "cuda_api.h").read_text())
+        for name, parameters in re.findall(r"\b(\w+)\(([^()]*)\);", (SOURCES / "hooks" / "cuda_api.h").read_text())
     }
     assert len(hooks) > 40
     for name, base, _ in hooks:

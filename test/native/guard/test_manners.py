@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from native.guard.conftest import INCLUDES
 from native.guard.elf import read_library
 from native.guard.harness import Container, Programs, make_share
 
@@ -22,7 +23,7 @@ MakeContainer = Callable[..., Container]
 
 
 def _hook_names() -> set[str]:
-    header = (SOURCES / "hooks.h").read_text()
+    header = (SOURCES / "hooks" / "hooks.h").read_text()
     return set(re.findall(r"X\((?:CUDA|NVML), (\w+), \w+, \d+, \w+\)", header))
 
 
@@ -61,8 +62,8 @@ def test_it_builds_for_arm64(tmp_path: Path) -> None:
         [
             *zig_cc(target="aarch64-linux-gnu.2.17"),
             *flags,
-            *("-D_GNU_SOURCE", f"-I{REPOSITORY / 'api' / 'abi'}", f"-Wl,--version-script={SOURCES / 'guard.map'}"),
-            *("-o", str(output), *sorted(map(str, SOURCES.glob("*.c"))), "-ldl"),
+            *("-D_GNU_SOURCE", *INCLUDES, f"-Wl,--version-script={SOURCES / 'guard.map'}"),
+            *("-o", str(output), *sorted(map(str, SOURCES.rglob("*.c"))), "-ldl"),
         ],
         check=True,
     )

@@ -5,12 +5,16 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from native.guard.conftest import INCLUDES
 
 from hacklib.paths import REPOSITORY
 from hami_dra._gen import abi
 
 SOURCES = REPOSITORY / "native" / "guard"
-CORE = ("ledger.c", "limits.c", "lock.c", "prim.c", "usage.c", "usage_lock.c")
+CORE = (
+    *("memory/ledger.c", "os/lock.c", "os/prim.c"),
+    *("shares/limits.c", "shares/usage.c", "shares/usage_lock.c"),
+)
 
 pytestmark = pytest.mark.native
 
@@ -24,7 +28,7 @@ def unit(request: pytest.FixtureRequest, host_cc: str, tmp_path_factory: pytest.
             host_cc,
             *("-std=gnu17", "-O1", "-g", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"),
             *(f"-fsanitize={request.param}", "-fno-sanitize-recover=all"),
-            *(f"-I{SOURCES}", f"-I{REPOSITORY / 'api' / 'abi'}", "-o", program),
+            *(*INCLUDES, "-o", program),
             *(Path(__file__).parent / "unit.c", *(SOURCES / name for name in CORE)),
             "-lpthread",
         ],

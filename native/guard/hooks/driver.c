@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "elf.h"
+#include "elf_find.h"
 
 static const char *const sonames[LIBRARY_COUNT] = {[LIBRARY_CUDA] = "libcuda.so.1",
                                                    [LIBRARY_NVML] = "libnvidia-ml.so.1"};

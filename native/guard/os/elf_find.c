@@ -1,4 +1,4 @@
-#include "elf.h"
+#include "elf_find.h"
 
 #include <elf.h>
 #include <link.h>
