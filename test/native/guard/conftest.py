@@ -18,7 +18,7 @@ from hacklib.ui import Ui
 HERE = Path(__file__).parent
 SOURCES = REPOSITORY / "native" / "guard"
 ROOMS = ("os", "shares", "memory", "views", "hooks")
-INCLUDES = (*(f"-I{SOURCES / room}" for room in ROOMS), f"-I{REPOSITORY / 'api' / 'abi'}")
+INCLUDES: tuple[str, ...] = (*(f"-I{SOURCES / room}" for room in ROOMS), f"-I{REPOSITORY / 'api' / 'abi'}")
 _C_FLAGS = ("-std=gnu17", "-O1", "-g", "-Wall", "-Wextra", "-Werror", *INCLUDES)
 
 
