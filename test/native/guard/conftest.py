@@ -34,7 +34,6 @@ def _compile_all(directory: Path, *, simgpu: Path) -> None:
     stub.mkdir(parents=True, exist_ok=True)
     libraries = ("-ldl", "-lpthread")
     compile_c(directory / "client", HERE / "client.c", *libraries)
-    compile_c(directory / "bench", "-O2", HERE / "bench.c", *libraries)
     compile_c(directory / "hammer", HERE / "hammer.c", *libraries)
     compile_c(
         stub / "libcuda.so.1",
@@ -65,7 +64,6 @@ def programs(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Progra
         client=directory / "client",
         linked=directory / "linked",
         hammer=directory / "hammer",
-        bench=directory / "bench",
         stub=directory / "stub",
     )
 

@@ -43,7 +43,6 @@ class Programs:
     client: Path
     linked: Path
     hammer: Path
-    bench: Path
     stub: Path
     """Directory of the stub driver."""
 
