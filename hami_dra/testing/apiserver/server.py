@@ -121,8 +121,10 @@ class FakeApiServer:
             self._faults.out = False
 
     def compact(self) -> None:
-        """Forget the history: what starts at an older version gets 410."""
+        """Forget the history: what starts at an older version gets 410; open watches miss nothing."""
         with self._store.changed:
+            for watch in self._watches:
+                watch.catch_up()
             self._store.compact()
 
     def break_watches(self) -> None:

@@ -63,7 +63,7 @@ class Watch:
                 if not self.silent:
                     if self._pending:
                         return json.dumps(self._pending.popleft()).encode()
-                    self._take_changes()
+                    self.catch_up()
                     if self._pending:
                         continue
                     if self._clock.monotonic() >= self._end:
@@ -90,14 +90,15 @@ class Watch:
 
     def bookmark(self) -> None:
         """Tell the client how far it is; called with the store's condition held."""
-        self._take_changes()
+        self.catch_up()
         resource = self._interest.target.resource
         version = {"metadata": {"resourceVersion": str(self._store.version), "creationTimestamp": None}}
         obj = {"kind": resource.kind, "apiVersion": resource.api_version} | version
         self._pending.append({"type": "BOOKMARK", "object": obj})
         self._store.changed.notify_all()
 
-    def _take_changes(self) -> None:
+    def catch_up(self) -> None:
+        """Take what has changed from the history, which may be forgotten next; called with the store's condition held."""
         for change in self._store.history:
             if change.version > self._since:
                 self._since = change.version

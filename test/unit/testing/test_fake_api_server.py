@@ -1,5 +1,7 @@
 """What the fake API server does that a real one only does on bad days; the rest is in test/contract."""
 
+import json
+
 import pytest
 
 from hami_dra._lib.threads import Group
@@ -54,6 +56,16 @@ def test_an_outage_breaks_watches_and_loses_nothing() -> None:
         server.request("GET", NODES)
     server.recover()
     assert len(server.request("GET", NODES).body["items"]) == 1
+
+
+def test_an_open_watch_misses_nothing_of_a_history_that_is_forgotten() -> None:
+    """Compaction is for those who come later: a watch that is open still tells what happened before, as a real server's."""
+    server = FakeApiServer()
+    server.add(a_node("n0"))
+    with server.stream(NODES, query={"watch": "true", "resourceVersion": str(server.version)}, timeout_s=5) as lines:
+        server.add(a_node("n1"))
+        server.compact()
+        assert json.loads(next(iter(lines)))["object"]["metadata"]["name"] == "n1"
 
 
 def test_a_slow_server_takes_its_time() -> None:
