@@ -15,12 +15,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "cuda_api.h"
+#include "hooks.h"
 
 enum { BAD_WORDS = 2, REFUSED = 3, MOST_SAMPLES = 1 << 16, ALLOCATION_BYTES = 4096 };
 
-typedef struct CUfunc_st *CUfunction;
-typedef struct CUmod_st *CUmodule;
 typedef CUresult init_fn(unsigned int);
 typedef CUresult set_fn(CUcontext);
 typedef CUresult load_fn(CUmodule *, const void *);

@@ -1,7 +1,8 @@
 """The CUDA driver's and NVML's public headers, from their PyPI wheels.
 
 They are needed to compile and are NVIDIA's to distribute, so they live in the cache and never in the tree.  Pinned:
-the names that a header declares decide what the generators of native/ emit.
+the names that a header declares decide what the generators of native/ emit.  The newest release is what the libraries are
+built with; older ones are there to hold the guard's hooks to what programs of their time were compiled with.
 """
 
 import shutil
@@ -9,26 +10,34 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from hacklib.paths import native_dir
 from hacklib.ui import HackError, Ui
 
-__all__ = ["WHEELS", "cuda_include_dir"]
+__all__ = ["NEWEST", "RELEASES", "WHEELS", "cuda_include_dir"]
 
-WHEELS = ("nvidia-cuda-runtime==13.5.37", "nvidia-nvml-dev==13.5.37")
+RELEASES = {
+    "11.8": ("nvidia-cuda-runtime-cu11==11.8.89", "nvidia-nvml-dev-cu11==11.8.86"),
+    "12.9": ("nvidia-cuda-runtime-cu12==12.9.79", "nvidia-nvml-dev-cu12==12.9.79"),
+    "13.5": ("nvidia-cuda-runtime==13.5.37", "nvidia-nvml-dev==13.5.37"),
+}
+NEWEST = "13.5"
+WHEELS = RELEASES[NEWEST]
 
 
-def cuda_include_dir(*, ui: Ui) -> Path:
-    """The directory with cuda.h, cudaTypedefs.h and nvml.h, downloaded at the first call.
+def cuda_include_dir(*, ui: Ui, release: str = NEWEST) -> Path:
+    """The directory with cuda.h, cudaTypedefs.h and nvml.h of a release, downloaded at the first call.
 
     Raises HackError when the wheels cannot be had.
     """
-    target = native_dir() / "headers" / "_".join(wheel.partition("==")[2] for wheel in WHEELS)
+    wheels = RELEASES[release]
+    target = native_dir() / "headers" / "_".join(wheel.partition("==")[2] for wheel in wheels)
     if not target.is_dir():
         target.parent.mkdir(parents=True, exist_ok=True)
         with ui.task("CUDA headers"), tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-            _unpack(_download(Path(scratch)), into=Path(scratch) / "include")
+            _unpack(_download(wheels, folder=Path(scratch)), into=Path(scratch) / "include")
             try:
                 (Path(scratch) / "include").rename(target)
             except OSError:
@@ -37,11 +46,11 @@ def cuda_include_dir(*, ui: Ui) -> Path:
     return target
 
 
-def _download(folder: Path) -> list[Path]:
+def _download(wheels: Sequence[str], *, folder: Path) -> list[Path]:
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-    result = subprocess.run([*pip, "--dest", folder, *WHEELS], capture_output=True, text=True, check=False)
+    result = subprocess.run([*pip, "--dest", folder, *wheels], capture_output=True, text=True, check=False)
     if result.returncode:
-        raise HackError(f"the CUDA headers ({', '.join(WHEELS)}) could not be downloaded from PyPI:\n{result.stderr}")
+        raise HackError(f"the CUDA headers ({', '.join(wheels)}) could not be downloaded from PyPI:\n{result.stderr}")
     return sorted(folder.glob("*.whl"))
 
 

@@ -40,7 +40,7 @@ static bool device_of_context(CUcontext context, CUdevice *out) {
 
 bool device_of_stream(CUstream stream, struct device_place *out) {
   bool known = device_current(out);
-  if ((uintptr_t)stream > CU_STREAM_PER_THREAD_VALUE) {
+  if ((uintptr_t)stream > (uintptr_t)CU_STREAM_PER_THREAD) {
     cuStreamGetCtx_fn *context_of = DRIVER(cuStreamGetCtx);
     CUcontext context = NULL;
     if (context_of != NULL && context_of(stream, &context) == CUDA_SUCCESS && context != NULL &&
@@ -87,8 +87,9 @@ static void write_uuid(const CUuuid *uuid, char text[SHARE_UUID_TEXT]) {
   at += 4;
   for (int i = 0; i < 16; i++) {
     if (i == 4 || i == 6 || i == 8 || i == 10) *at++ = '-';
-    *at++ = digits[uuid->bytes[i] >> 4];
-    *at++ = digits[uuid->bytes[i] & 15];
+    unsigned byte = (unsigned char)uuid->bytes[i];
+    *at++ = digits[byte >> 4];
+    *at++ = digits[byte & 15u];
   }
   *at = '\0';
 }
@@ -116,7 +117,7 @@ bool device_shares(CUdevice device, share_set *out) {
 
 bool device_shares_nvml(nvmlDevice_t device, share_set *out) {
   nvmlDeviceGetUUID_fn *uuid_of = DRIVER(nvmlDeviceGetUUID);
-  char text[NVML_UUID_SIZE];
+  char text[NVML_DEVICE_UUID_V2_BUFFER_SIZE];
   if (uuid_of == NULL || uuid_of(device, text, sizeof text) != NVML_SUCCESS) return false;
   *out = share_of_uuid(text);
   return true;

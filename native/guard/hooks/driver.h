@@ -24,7 +24,7 @@ guard_function *driver_lookup(enum guard_library library, const char *name);
 
 /* The real function of a hook, with the hook's type. */
 #define REAL(name) ((__typeof__(&(name)))driver_function(HOOK_##name))
-/* A function of GUARD_CALLS, with its type. */
+/* A function that table.txt says is called, with its type. */
 #define DRIVER(name) ((name##_fn *)driver_function(CALL_##name))
 
 #endif

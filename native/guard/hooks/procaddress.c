@@ -36,29 +36,46 @@ static bool is_exported(const char *base, const void *found) {
   return false;
 }
 
+static bool is_family(int hook, int first) {
+  return hook < HOOK_COUNT && strcmp(guard_symbols[hook].base, guard_symbols[first].base) == 0;
+}
+
 /* The hook that a name, a version and flags mean, by the rule of the CUDA headers: the newest ABI not above the version. */
 static int hook_for(const char *base, int version, uint64_t flags) {
-  enum guard_twin twin = (flags & PER_THREAD_DEFAULT_STREAM_FLAG) != 0 ? TWIN_PTSZ : TWIN_LEGACY;
-  int best = -1;
-  for (int i = 0; i < HOOK_COUNT; i++) {
+  bool per_thread = (flags & PER_THREAD_DEFAULT_STREAM_FLAG) != 0;
+  int best = -1, first = guard_hook_family(base);
+  for (int i = first; i >= 0 && is_family(i, first); i++) {
     const struct guard_symbol_info *hook = &guard_symbols[i];
-    if (hook->library != LIBRARY_CUDA || hook->since > version || strcmp(hook->base, base) != 0) continue;
+    if (hook->since > version) continue;
     bool better = best < 0 || hook->since > guard_symbols[best].since ||
-                  (hook->since == guard_symbols[best].since && hook->twin == twin);
+                  (hook->since == guard_symbols[best].since && (hook->twin != TWIN_LEGACY) == per_thread);
     if (better) best = i;
   }
   return best;
 }
 
-static void *substitute(const char *base, void *found, int version, uint64_t flags) {
-  int hook = -1;
-  for (int i = 0; i < HOOK_COUNT; i++) {
-    if (guard_symbols[i].library != LIBRARY_CUDA) continue;
-    if (as_address(guard_symbols[i].hook) == found)
-      return found; /* a driver whose own references the linker bound to us */
-    if (as_address(driver_function((enum guard_symbol)i)) != found) continue;
-    if (hook < 0 || strcmp(guard_symbols[i].base, base) == 0) hook = i;
+/* The hook whose real function, or which itself, is at this address; one of the family where several stand for one function. */
+static int hook_at(const void *found, const char *base) {
+  int first = guard_hook_family(base);
+  for (int i = first; i >= 0 && is_family(i, first); i++) {
+    if (as_address(driver_function((enum guard_symbol)i)) == found) return i;
   }
+  for (int i = 0; i < HOOK_COUNT; i++) {
+    if (as_address(driver_function((enum guard_symbol)i)) == found) return i;
+  }
+  return -1;
+}
+
+static bool is_own(const void *found) {
+  for (int i = 0; i < HOOK_COUNT; i++) {
+    if (as_address(guard_symbols[i].hook) == found) return true;
+  }
+  return false;
+}
+
+static void *substitute(const char *base, void *found, int version, uint64_t flags) {
+  if (is_own(found)) return found; /* a driver whose own references the linker bound to us */
+  int hook = hook_at(found, base);
   if (hook < 0) {
     int meant = hook_for(base, version, flags);
     if (meant >= 0 && !is_exported(base, found)) hook = meant;
@@ -67,7 +84,7 @@ static void *substitute(const char *base, void *found, int version, uint64_t fla
 }
 
 GUARD_EXPORT CUresult cuGetProcAddress_v2(const char *symbol, void **function, int version, uint64_t flags,
-                                          int *status) {
+                                          CUdriverProcAddressQueryResult *status) {
   __typeof__(&cuGetProcAddress_v2) real = REAL(cuGetProcAddress_v2);
   if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
   CUresult result = real(symbol, function, version, flags, status);

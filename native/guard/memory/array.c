@@ -7,7 +7,7 @@
 
 struct shape {
   uint64_t width, height, depth; /* 0 in a dimension that the array does not have */
-  int format;
+  CUarray_format format;
   unsigned int channels, flags, levels;
 };
 

@@ -17,7 +17,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "cuda_api.h"
 #include "hooks.h"
 
 enum { MOST_PIECES = 4096, MISSING = -1 };

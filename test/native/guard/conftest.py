@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from native.guard.harness import Container, Node, Programs
 
-from hacklib.native import build
+from hacklib.native import build, output_dir
+from hacklib.native.headers import cuda_include_dir
 from hacklib.paths import REPOSITORY
 from hacklib.toolchain import zig_cc
 from hacklib.ui import Ui
@@ -22,10 +23,15 @@ INCLUDES: tuple[str, ...] = (*(f"-I{SOURCES / room}" for room in ROOMS), f"-I{RE
 _C_FLAGS = ("-std=gnu17", "-O1", "-g", "-Wall", "-Wextra", "-Werror", *INCLUDES)
 
 
+def cuda_includes() -> tuple[str, ...]:
+    """Where NVIDIA's headers and the generated hook table lie; the table once the guard is built."""
+    return f"-I{output_dir('release') / 'generated'}", "-isystem", str(cuda_include_dir(ui=Ui()))
+
+
 def compile_c(output: Path, *words: str | Path) -> Path:
     """Compile with the product's compiler; `output` is a program unless the words say otherwise."""
     compiler = zig_cc(target=f"{platform.machine()}-linux-gnu.2.17")
-    subprocess.run([*map(str, compiler), *_C_FLAGS, "-o", output, *words], check=True)
+    subprocess.run([*map(str, compiler), *_C_FLAGS, *cuda_includes(), "-o", output, *words], check=True)
     return output
 
 

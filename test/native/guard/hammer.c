@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cuda_api.h"
+#include "hooks.h"
 
 enum { PIECES = 24, MOST_THREADS = 16 };
 

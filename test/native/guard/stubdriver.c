@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cuda_api.h"
 #include "hooks.h"
 
 #define API __attribute__((visibility("default")))
@@ -250,7 +249,8 @@ API CUresult cuGetProcAddress(const char *symbol, void **function, int version, 
   *function = choose(symbol, version, flags);
   return *function != NULL ? 0 : 500;
 }
-API CUresult cuGetProcAddress_v2(const char *symbol, void **function, int version, uint64_t flags, int *status) {
+API CUresult cuGetProcAddress_v2(const char *symbol, void **function, int version, uint64_t flags,
+                                 CUdriverProcAddressQueryResult *status) {
   *function = choose(symbol, version, flags);
   *status = *function != NULL ? 0 : 1;
   return 0;

@@ -1,71 +1,112 @@
-"""What the guard declares of CUDA and NVML is what NVIDIA's headers say."""
+"""The hook table holds against the headers of every CUDA release, and a header with something new does not pass unseen."""
 
 import re
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from native.guard.conftest import compile_c
+from native.guard.harness import Programs
 
-from hacklib.native.headers import cuda_include_dir
+from hacklib.native import output_dir
+from hacklib.native.headers import NEWEST, RELEASES, cuda_include_dir
 from hacklib.paths import REPOSITORY
 from hacklib.ui import Ui
 
-SOURCES = REPOSITORY / "native" / "guard"
+NATIVE = REPOSITORY / "native"
+GENERATOR = NATIVE / "guard" / "gen" / "hooks.py"
+DECLARATION = re.compile(r"\b(cu[A-Z]\w+|nvml[A-Z]\w+)\s*\(([^()]*)\)\s*;")
 
 pytestmark = pytest.mark.native
 
-LAYOUT = """
-#include <stddef.h>
-#include <stdio.h>
-#define SIZE(type) printf(#type " %zu\\n", sizeof(type));
-#define AT(type, field) printf(#type "." #field " %zu %zu\\n", offsetof(type, field), sizeof(((type *)0)->field));
-int main(void) {
-  SIZE(CUresult) SIZE(CUdevice) SIZE(CUdeviceptr) SIZE(CUuuid) SIZE(CUmemGenericAllocationHandle) SIZE(nvmlReturn_t)
-  SIZE(CUDA_ARRAY_DESCRIPTOR) AT(CUDA_ARRAY_DESCRIPTOR, Format) AT(CUDA_ARRAY_DESCRIPTOR, NumChannels)
-  SIZE(CUDA_ARRAY3D_DESCRIPTOR) AT(CUDA_ARRAY3D_DESCRIPTOR, Depth) AT(CUDA_ARRAY3D_DESCRIPTOR, Format)
-  AT(CUDA_ARRAY3D_DESCRIPTOR, NumChannels) AT(CUDA_ARRAY3D_DESCRIPTOR, Flags)
-  SIZE(CUmemLocation) AT(CUmemPoolProps, location.type) AT(CUmemPoolProps, location.id)
-  AT(CUmemAllocationProp, location.type) AT(CUmemAllocationProp, location.id)
-  SIZE(nvmlMemory_t) AT(nvmlMemory_t, free) AT(nvmlMemory_t, used)
-  SIZE(nvmlMemory_v2_t)
-  AT(nvmlMemory_v2_t, total) AT(nvmlMemory_v2_t, reserved) AT(nvmlMemory_v2_t, free) AT(nvmlMemory_v2_t, used)
-  printf("%d %d\\n", CUDA_ERROR_OUT_OF_MEMORY, CUDA_ERROR_NOT_INITIALIZED);
-  printf("%d %d\\n", CU_MEM_LOCATION_TYPE_DEVICE, NVML_ERROR_UNINITIALIZED);
-  printf("%d %d\\n", CU_AD_FORMAT_HALF, CUDA_ARRAY3D_SPARSE | CUDA_ARRAY3D_DEFERRED_MAPPING);
-  return 0;
-}
-"""
+
+def _generate(
+    include: Path, out: Path, *, table: Path | None = None, older: bool = False
+) -> "subprocess.CompletedProcess[str]":
+    names = NATIVE / "simgpu" / "names"
+    words: list[str | Path] = [sys.executable, GENERATOR, "--include", include, "--out", out]
+    words += ["--table", table or NATIVE / "guard" / "hooks" / "table.txt"]
+    words += ["--cuda-exports", names / "cuda_550.txt", "--nvml-exports", names / "nvml_550.txt"]
+    words += ["--older"] if older else []
+    return subprocess.run(words, capture_output=True, text=True, check=False)
 
 
-def _layout(directory: Path, name: str, includes: str, *flags: str) -> str:
-    source = directory / f"{name}.c"
-    source.write_text(includes + LAYOUT)
-    program = compile_c(directory / name, source, *flags)
-    return subprocess.run([program], capture_output=True, text=True, check=True).stdout
+def _hooks(table: Path) -> set[str]:
+    return set(re.findall(r"X\((?:CUDA|NVML), (\w+), \w+, \d+, \w+\)", table.read_text()))
 
 
-def test_structures_and_constants_are_nvidias(tmp_path: Path) -> None:
-    """Sizes, offsets and values agree with cuda.h and nvml.h."""
-    ours = _layout(tmp_path, "ours", '#include "cuda_api.h"\n')
-    theirs = _layout(tmp_path, "theirs", "#include <cuda.h>\n#include <nvml.h>\n", f"-I{cuda_include_dir(ui=Ui())}")
-    assert ours == theirs
+def _parameters(include: Path) -> dict[str, set[str]]:
+    """The parameter types of all declarations of a name: old ABIs are declared under the name of the new one, too."""
+    found: dict[str, set[str]] = {}
+    for header in ("cuda.h", "nvml.h"):
+        text = re.sub(r"/\*.*?\*/", " ", (include / header).read_text(), flags=re.DOTALL)
+        for name, parameters in DECLARATION.findall(text):
+            types = [
+                re.sub(r"\w+(\[\])?$", "*" if "[]" in word else "", word.strip()) for word in parameters.split(",")
+            ]
+            found.setdefault(name, set()).add(re.sub(r"\s+", "", ",".join(types)))
+    return found
 
 
-def test_every_hook_is_a_function_of_the_headers_with_as_many_parameters() -> None:
-    """No hook has a name that NVIDIA does not declare, and each takes what the declaration takes."""
-    include = cuda_include_dir(ui=Ui())
-    text = (include / "cuda.h").read_text() + (include / "nvml.h").read_text()
-    declared = {
-        name: parameters.count(",") + 1
-        for name, parameters in re.findall(r"\b(cu[A-Z]\w+|nvml[A-Z]\w+)\s*\(([^()]*)\);", text)
-    }
-    hooks = re.findall(r"X\((?:CUDA|NVML), (\w+), (\w+), \d+, (\w+)\)", (SOURCES / "hooks" / "hooks.h").read_text())
-    ours = {
-        name: parameters.count(",") + 1
-        for name, parameters in re.findall(r"\b(\w+)\(([^()]*)\);", (SOURCES / "hooks" / "cuda_api.h").read_text())
-    }
-    assert len(hooks) > 40
-    for name, base, _ in hooks:
-        known = declared.get(name) or declared.get(base)
-        assert known == ours[name] or (name, known) == ("cuGetProcAddress", 5), name
+@pytest.mark.parametrize("release", RELEASES)
+def test_the_classification_covers_the_headers_of_every_release(release: str, tmp_path: Path) -> None:
+    """Nothing that allocates, launches or shows is unclassified in CUDA 11.8, 12 or 13, and each gives a table of hooks."""
+    done = _generate(cuda_include_dir(ui=Ui(), release=release), tmp_path, older=release != NEWEST)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(_hooks(tmp_path / "hook_table.h")) > 40
+
+
+@pytest.mark.parametrize("release", [release for release in RELEASES if release != NEWEST])
+def test_hooks_have_the_signatures_that_older_programs_were_compiled_with(release: str, programs: Programs) -> None:
+    """The compiler holds each hook to the newest header; a function of an older release differs in names only."""
+    assert programs.guard.is_file()
+    hooks = _hooks(output_dir("release") / "generated" / "hook_table.h")
+    old, new = (_parameters(cuda_include_dir(ui=Ui(), release=each)) for each in (release, NEWEST))
+    common = sorted(hooks & set(old) & set(new))
+    assert len(common) > 20
+    for name in common:
+        assert old[name] & new[name], name
+
+
+@pytest.mark.parametrize(
+    ("header", "declaration", "name"),
+    [
+        ("cuda.h", "CUresult CUDAAPI cuMemAllocSideways(CUdeviceptr *dptr, size_t bytes);", "cuMemAllocSideways"),
+        ("cuda.h", "CUresult CUDAAPI cuLaunchSwarm(CUfunction f);", "cuLaunchSwarm"),
+        ("cuda.h", "#define cuGetProcAddress cuGetProcAddress_v9", None),
+        ("nvml.h", "nvmlReturn_t DECLDIR nvmlDeviceGetProcessUtilizationByName(nvmlDevice_t d);", "ByName"),
+    ],
+)
+def test_a_new_function_of_a_watched_kind_fails_the_build_by_name(
+    header: str, declaration: str, name: str | None, tmp_path: Path
+) -> None:
+    """An allocator, launcher or view that no line classifies is an error; a new ABI of a hooked family becomes a hook."""
+    include = tmp_path / "include"
+    shutil.copytree(cuda_include_dir(ui=Ui()), include)
+    with (include / header).open("a") as file:
+        file.write(f"\n{declaration}\n")
+    done = _generate(include, tmp_path / "out")
+    if name is None:
+        assert "cuGetProcAddress_v9" in _hooks(tmp_path / "out" / "hook_table.h")
+    else:
+        assert done.returncode == 1
+        assert name in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("cuMemAlloc hook\n", "comes twice"),
+        ("cuNoSuchThing hook\n", "no header knows cuNoSuchThing"),
+        ("cuMemcpy through\n", "without a reason"),
+        ("cuMemcpy maybe\n", "not one of hook, through, call"),
+    ],
+)
+def test_a_classification_that_says_nonsense_is_refused(line: str, complaint: str, tmp_path: Path) -> None:
+    """Each kind of mistake in table.txt is named."""
+    table = tmp_path / "table.txt"
+    table.write_text((NATIVE / "guard" / "hooks" / "table.txt").read_text() + line)
+    done = _generate(cuda_include_dir(ui=Ui()), tmp_path, table=table)
+    assert done.returncode == 1
+    assert complaint in done.stderr

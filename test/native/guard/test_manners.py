@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from native.guard.conftest import INCLUDES
+from native.guard.conftest import INCLUDES, cuda_includes
 from native.guard.elf import read_library
 from native.guard.harness import Container, Programs, make_share
 
+from hacklib.native import output_dir
 from hacklib.paths import REPOSITORY
 from hacklib.toolchain import zig_cc
 
@@ -23,7 +24,7 @@ MakeContainer = Callable[..., Container]
 
 
 def _hook_names() -> set[str]:
-    header = (SOURCES / "hooks" / "hooks.h").read_text()
+    header = (output_dir("release") / "generated" / "hook_table.h").read_text()
     return set(re.findall(r"X\((?:CUDA|NVML), (\w+), \w+, \d+, \w+\)", header))
 
 
@@ -44,8 +45,9 @@ def test_the_library_exports_its_hooks_and_needs_an_old_c_library_only(programs:
     _check_library(programs.guard)
 
 
-def test_it_builds_for_arm64(tmp_path: Path) -> None:
+def test_it_builds_for_arm64(programs: Programs, tmp_path: Path) -> None:
     """The same sources make the same library for the other architecture."""
+    assert programs.guard.is_file()  # and with it the generated table
     output = tmp_path / "libhami_guard.so"
     flags = (
         "-std=gnu17",
@@ -62,7 +64,7 @@ def test_it_builds_for_arm64(tmp_path: Path) -> None:
         [
             *zig_cc(target="aarch64-linux-gnu.2.17"),
             *flags,
-            *("-D_GNU_SOURCE", *INCLUDES, f"-Wl,--version-script={SOURCES / 'guard.map'}"),
+            *("-D_GNU_SOURCE", *INCLUDES, *cuda_includes(), f"-Wl,--version-script={SOURCES / 'guard.map'}"),
             *("-o", str(output), *sorted(map(str, SOURCES.rglob("*.c"))), "-ldl"),
         ],
         check=True,
