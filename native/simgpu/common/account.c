@@ -12,8 +12,17 @@
 #include "lock.h"
 
 #define READ_ATTEMPTS 200
+#define SUM_ATTEMPTS 3    /* after which a reader is content with the running sum */
+#define INTACT_NS 4000000 /* how long the size of the state file is believed */
 
 static uint64_t add_saturating(uint64_t a, uint64_t b) { return a + b < a ? UINT64_MAX : a + b; }
+
+static uint64_t subtract_saturating(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
+
+/* Readers without lock rely on the order: a figure is stored after the marks that say it may be wrong, and read before. */
+static uint64_t load(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
+
+static void store(uint64_t *word, uint64_t value) { __atomic_store_n(word, value, __ATOMIC_RELEASE); }
 
 static uint32_t slots_in_use(const sim_header *header) {
   uint32_t high = __atomic_load_n(&header->slot_high, __ATOMIC_RELAXED);
@@ -22,29 +31,56 @@ static uint32_t slots_in_use(const sim_header *header) {
 
 static sim_slot *own_slot(const sim_session *session) { return &session->store.map->slots[session->slot]; }
 
-/* Forgets slots whose process died.  Under the lock. */
+static bool in_use(const sim_slot *slot) { return __atomic_load_n(&slot->state, __ATOMIC_ACQUIRE) != 0; }
+
+/* ---- sums; all of it under the lock ------------------------------------------------------------------------------ */
+
+/* While `reaps` is odd, slots of the dead and sums do not fit each other. */
+static void begin_reaping(sim_state *state) { __atomic_fetch_or(&state->header.reaps, 1u, __ATOMIC_SEQ_CST); }
+
+static void end_reaping(sim_state *state) { __atomic_fetch_add(&state->header.reaps, 1u, __ATOMIC_SEQ_CST); }
+
+/* Forgets a slot whose process died. */
+static void reap_slot(sim_state *state, sim_slot *slot) {
+  begin_reaping(state);
+  for (uint32_t card = 0; card < SIM_MAX_CARDS; card++) {
+    uint64_t *sum = &state->cards[card].used_bytes;
+    if (slot->cards[card].used_bytes != 0) store(sum, subtract_saturating(*sum, slot->cards[card].used_bytes));
+  }
+  memset(slot, 0, sizeof *slot);
+  end_reaping(state);
+}
+
 static void reap(sim_session *session) {
   sim_state *state = session->store.map;
   uint32_t high = 0;
   for (uint32_t i = 0; i < slots_in_use(&state->header); i++) {
-    if (state->slots[i].state != 0 && !sim_slot_owner(session->store.fd, i, NULL))
-      memset(&state->slots[i], 0, sizeof state->slots[i]);
-    if (state->slots[i].state != 0) high = i + 1;
+    if (i != session->slot && in_use(&state->slots[i]) && !sim_slot_owner(session->store.fd, i, NULL))
+      reap_slot(state, &state->slots[i]);
+    if (in_use(&state->slots[i])) high = i + 1;
   }
   __atomic_store_n(&state->header.slot_high, high, __ATOMIC_RELAXED);
 }
 
-static uint64_t charged_by_all(const sim_state *state, uint32_t card) {
-  uint64_t sum = 0;
-  for (uint32_t i = 0; i < slots_in_use(&state->header); i++)
-    if (state->slots[i].state != 0) sum = add_saturating(sum, state->slots[i].cards[card].used_bytes);
-  return sum;
+static void add_up(sim_state *state) {
+  begin_reaping(state);
+  for (uint32_t card = 0; card < SIM_MAX_CARDS; card++) {
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < slots_in_use(&state->header); i++)
+      if (in_use(&state->slots[i])) sum = add_saturating(sum, load(&state->slots[i].cards[card].used_bytes));
+    store(&state->cards[card].used_bytes, sum);
+  }
+  end_reaping(state);
+  __atomic_store_n(&state->header.sums_stale, 0u, __ATOMIC_RELAXED);
 }
+
+/* ---- the session ------------------------------------------------------------------------------------------------- */
 
 static void write_slot(sim_session *session, uint32_t ticket) {
   sim_slot *slot = own_slot(session);
   struct timespec now = {0, 0};
   clock_gettime(CLOCK_BOOTTIME, &now);
+  if (in_use(slot)) reap_slot(session->store.map, slot); /* of a process that died */
   memset(slot, 0, sizeof *slot);
   slot->ticket = ticket;
   slot->pid = (int32_t)getpid();
@@ -55,107 +91,116 @@ static void write_slot(sim_session *session, uint32_t ticket) {
     __atomic_store_n(&session->store.map->header.slot_high, session->slot + 1, __ATOMIC_RELAXED);
 }
 
-/* A free slot, lowest first: those marked free, else those whose process died. */
+/* The lowest slot that no living process has: the fewer slots, the less there is to ask about. */
 static bool find_slot(const sim_store *store, uint32_t *slot) {
-  for (int pass = 0; pass < 2; pass++) {
-    for (uint32_t i = 0; i < SIM_MAX_SLOTS; i++) {
-      if (pass == 0 && __atomic_load_n(&store->map->slots[i].state, __ATOMIC_RELAXED) != 0) continue;
-      if (sim_slot_owner(store->fd, i, NULL) || !sim_slot_claim(store->fd, i)) continue;
-      *slot = i;
-      return true;
-    }
+  for (uint32_t i = 0; i < SIM_MAX_SLOTS; i++) {
+    if (sim_slot_owner(store->fd, i, NULL) || !sim_slot_claim(store->fd, i)) continue;
+    *slot = i;
+    return true;
   }
   return false;
 }
 
-sim_status sim_session_begin(sim_session *session, const sim_store *store) {
-  memset(session, 0, sizeof *session);
-  session->store = *store;
-  pthread_mutex_init(&session->mutex, NULL);
-  if (!find_slot(store, &session->slot)) return SIM_BUSY;
-  uint32_t ticket = __atomic_add_fetch(&store->map->header.ticket, 1u, __ATOMIC_RELAXED);
-  session->lock_word = sim_lock_word(session->slot, ticket);
-  sim_status status = sim_lock(store, session->lock_word);
-  if (status != SIM_OK) return status;
-  write_slot(session, ticket);
-  sim_unlock(store);
-  return SIM_OK;
-}
-
 /* Somebody may have cut the file short since it was mapped; a page without file behind it must not be touched. */
-static bool intact(const sim_session *session) {
+static bool intact(sim_session *session) {
+  struct timespec now = {0, 0};
   struct stat status;
-  return fstat(session->store.fd, &status) == 0 && (uint64_t)status.st_size >= SIM_STATE_SIZE;
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+  int64_t at = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+  if (at - __atomic_load_n(&session->intact_at, __ATOMIC_RELAXED) < INTACT_NS) return true;
+  if (fstat(session->store.fd, &status) != 0 || (uint64_t)status.st_size < SIM_STATE_SIZE) return false;
+  __atomic_store_n(&session->intact_at, at, __ATOMIC_RELAXED);
+  return true;
 }
 
 static sim_status enter(sim_session *session) {
-  pthread_mutex_lock(&session->mutex);
-  sim_status status = intact(session) ? sim_lock(&session->store, session->lock_word) : SIM_INVALID;
-  if (status != SIM_OK) pthread_mutex_unlock(&session->mutex);
-  return status;
+  if (!intact(session)) return SIM_INVALID;
+  sim_status status = sim_lock(&session->store, session->lock_word);
+  if (status != SIM_OK) return status;
+  sim_state *state = session->store.map;
+  if (__atomic_load_n(&state->header.sums_stale, __ATOMIC_RELAXED) != 0) add_up(state);
+  return SIM_OK;
 }
 
-static void leave(sim_session *session) {
-  sim_unlock(&session->store);
-  pthread_mutex_unlock(&session->mutex);
+static void leave(sim_session *session) { sim_unlock(&session->store); }
+
+sim_status sim_session_begin(sim_session *session, const sim_store *store) {
+  memset(session, 0, sizeof *session);
+  session->store = *store;
+  session->intact_at = INT64_MIN / 2;
+  if (!find_slot(store, &session->slot)) return SIM_BUSY;
+  uint32_t ticket = __atomic_add_fetch(&store->map->header.ticket, 1u, __ATOMIC_RELAXED);
+  session->lock_word = sim_lock_word(session->slot, ticket);
+  sim_status status = enter(session);
+  if (status != SIM_OK) return status;
+  write_slot(session, ticket);
+  leave(session);
+  return SIM_OK;
 }
+
+/* ---- charges ----------------------------------------------------------------------------------------------------- */
 
 static void publish(sim_session *session, uint32_t card) {
-  __atomic_store_n(&own_slot(session)->cards[card].used_bytes, session->used_bytes[card], __ATOMIC_RELAXED);
+  store(&own_slot(session)->cards[card].used_bytes, session->used_bytes[card]);
 }
 
 /* Bytes of the card that nobody holds; looks for dead holders when fewer than `wanted`.  Under the lock. */
-static uint64_t room(sim_session *session, uint32_t card, uint64_t wanted, uint64_t *held) {
-  const sim_state *state = session->store.map;
+static uint64_t room(sim_session *session, uint32_t card, uint64_t wanted) {
+  sim_state *state = session->store.map;
   uint64_t total = state->cards[card].memory_bytes;
-  *held = charged_by_all(state, card);
-  if (*held > total || total - *held < wanted) {
+  uint64_t held = load(&state->cards[card].used_bytes);
+  if (held > total || total - held < wanted) {
     reap(session);
-    *held = charged_by_all(state, card);
+    held = load(&state->cards[card].used_bytes);
   }
-  return *held < total ? total - *held : 0;
+  return subtract_saturating(total, held);
 }
 
-static void charge(sim_session *session, uint32_t card, uint64_t bytes, uint64_t held) {
+static void charge(sim_session *session, uint32_t card, uint64_t bytes) {
+  sim_card *of = &session->store.map->cards[card];
   session->used_bytes[card] += bytes;
+  store(&of->used_bytes, add_saturating(load(&of->used_bytes), bytes));
   publish(session, card);
-  uint64_t *peak = &session->store.map->cards[card].peak_bytes;
-  if (held + bytes > *peak) __atomic_store_n(peak, held + bytes, __ATOMIC_RELAXED);
+  if (load(&of->used_bytes) <= load(&of->peak_bytes)) return;
+  if (load(&of->used_bytes) != session->used_bytes[card]) reap(session);
+  if (load(&of->used_bytes) > load(&of->peak_bytes)) store(&of->peak_bytes, load(&of->used_bytes));
 }
 
 sim_status sim_charge(sim_session *session, uint32_t card, uint64_t bytes) {
-  uint64_t held;
   sim_status status = enter(session);
   if (status != SIM_OK) return status;
-  if (room(session, card, bytes, &held) < bytes)
+  if (room(session, card, bytes) < bytes)
     status = SIM_NO_SPACE;
   else
-    charge(session, card, bytes, held);
+    charge(session, card, bytes);
   leave(session);
   return status;
 }
 
 sim_status sim_charge_upto(sim_session *session, uint32_t card, uint64_t bytes, uint64_t *charged) {
-  uint64_t held;
   sim_status status = enter(session);
   if (status != SIM_OK) return status;
-  uint64_t fits = room(session, card, bytes, &held);
+  uint64_t fits = room(session, card, bytes);
   *charged = fits < bytes ? fits : bytes;
-  charge(session, card, *charged, held);
+  charge(session, card, *charged);
   leave(session);
   return SIM_OK;
 }
 
 void sim_discharge(sim_session *session, uint32_t card, uint64_t bytes) {
-  pthread_mutex_lock(&session->mutex);
+  sim_status status = enter(session);
+  if (status == SIM_INVALID) return;
+  sim_state *state = session->store.map;
   session->used_bytes[card] -= bytes;
-  if (intact(session)) {
-    /* Right also without the lock, which only lets readers see instants. */
-    sim_status status = sim_lock(&session->store, session->lock_word);
-    publish(session, card);
-    if (status == SIM_OK) sim_unlock(&session->store);
+  publish(session, card);
+  if (status == SIM_OK) {
+    uint64_t *sum = &state->cards[card].used_bytes;
+    store(sum, subtract_saturating(load(sum), bytes));
+    leave(session);
+  } else {
+    /* Nothing honest holds the lock for seconds.  The slot is right; whoever comes next makes the sum so. */
+    __atomic_store_n(&state->header.sums_stale, 1u, __ATOMIC_RELAXED);
   }
-  pthread_mutex_unlock(&session->mutex);
 }
 
 void sim_count_launch(sim_session *session, uint32_t card) {
@@ -167,9 +212,48 @@ void sim_count_context(sim_session *session, uint32_t card, int change) {
   __atomic_fetch_add(&own_slot(session)->cards[card].contexts, (uint64_t)(int64_t)change, __ATOMIC_RELAXED);
 }
 
-uint64_t sim_context_overhead(const sim_session *session, uint32_t card) {
+uint64_t sim_context_overhead(sim_session *session, uint32_t card) {
   if (!intact(session)) return 0;
-  return __atomic_load_n(&session->store.map->cards[card].context_overhead_bytes, __ATOMIC_RELAXED);
+  return load(&session->store.map->cards[card].context_overhead_bytes);
+}
+
+/* What slots say whose process is dead. */
+static uint64_t held_by_the_dead(const sim_session *session, uint32_t card) {
+  const sim_state *state = session->store.map;
+  uint64_t sum = 0;
+  for (uint32_t i = 0; i < slots_in_use(&state->header); i++) {
+    const sim_slot *slot = &state->slots[i];
+    if (i == session->slot || !in_use(slot) || load(&slot->cards[card].used_bytes) == 0) continue;
+    if (!sim_slot_owner(session->store.fd, i, NULL)) sum = add_saturating(sum, load(&slot->cards[card].used_bytes));
+  }
+  return sum;
+}
+
+/* Waits for whoever is putting sums in order, or does it in a dead one's place. */
+static sim_status settle(sim_session *session) {
+  sim_status status = enter(session);
+  if (status == SIM_OK) leave(session);
+  return status;
+}
+
+sim_status sim_used(sim_session *session, uint32_t card, uint64_t *used_bytes) {
+  if (!intact(session)) return SIM_INVALID;
+  const sim_header *header = &session->store.map->header;
+  const uint64_t *sum = &session->store.map->cards[card].used_bytes;
+  for (;;) {
+    uint32_t reaps = __atomic_load_n(&header->reaps, __ATOMIC_ACQUIRE);
+    if (reaps % 2 != 0 || __atomic_load_n(&header->sums_stale, __ATOMIC_RELAXED) != 0) {
+      sim_status status = settle(session);
+      if (status != SIM_OK) return status;
+      continue;
+    }
+    *used_bytes = load(sum);
+    if (*used_bytes == load(&own_slot(session)->cards[card].used_bytes)) return SIM_OK;
+    uint64_t dead = held_by_the_dead(session, card);
+    /* The dead stand still, so the sum is read after them. */
+    *used_bytes = subtract_saturating(load(sum), dead);
+    if (__atomic_load_n(&header->reaps, __ATOMIC_RELAXED) == reaps) return SIM_OK;
+  }
 }
 
 /* ---- reading ----------------------------------------------------------------------------------------------------- */
@@ -184,12 +268,40 @@ static bool read_at(int fd, void *into, size_t size, size_t offset) {
   return true;
 }
 
-static void add_slot(const sim_store *store, uint32_t index, const sim_slot *slot, uint32_t card, sim_usage *usage) {
-  const sim_slot_card *use = &slot->cards[card];
-  pid_t pid = 0;
-  if (slot->state == 0 || (use->used_bytes == 0 && use->contexts == 0) || !sim_slot_owner(store->fd, index, &pid))
-    return;
-  usage->used_bytes = add_saturating(usage->used_bytes, use->used_bytes);
+/* What was read of the state file, between two equal even sequence numbers if that could be had. */
+typedef struct snapshot {
+  sim_header header;
+  sim_card card;
+  sim_slot *slots;
+  uint32_t count;
+  bool still; /* nothing changed while it was read */
+} snapshot;
+
+static bool read_once(const sim_store *store, uint32_t card, snapshot *into) {
+  if (!read_at(store->fd, &into->header, sizeof into->header, 0)) return false;
+  into->count = slots_in_use(&into->header);
+  sim_slot *grown = realloc(into->slots, (into->count + 1) * sizeof *grown);
+  if (grown == NULL) return false;
+  into->slots = grown;
+  sim_header after;
+  if (!read_at(store->fd, grown, into->count * sizeof *grown, offsetof(sim_state, slots)) ||
+      !read_at(store->fd, &into->card, sizeof into->card, offsetof(sim_state, cards) + card * sizeof into->card) ||
+      !read_at(store->fd, &after, offsetof(sim_header, cuda_version), 0))
+    return false;
+  into->still = into->header.sequence % 2 == 0 && into->header.sequence == after.sequence;
+  return true;
+}
+
+/* Whether the sum of the card can stand for the slots: nobody reaped, and nobody died with the lock in hand. */
+static bool sum_usable(const sim_store *store, const sim_header *before) {
+  sim_header now;
+  if (!read_at(store->fd, &now, sizeof now, 0)) return false;
+  uint32_t owner = now.lock & SIM_LOCK_SLOT_MASK;
+  if (owner > SIM_MAX_SLOTS || (owner != 0 && !sim_slot_owner(store->fd, owner - 1, NULL))) return false;
+  return now.sums_stale == 0 && now.reaps == before->reaps && now.reaps % 2 == 0;
+}
+
+static void add_process(const sim_slot *slot, pid_t pid, const sim_slot_card *use, sim_usage *usage) {
   if (usage->processes != NULL) {
     sim_process *process = &usage->processes[usage->process_count];
     process->pid = pid != 0 ? pid : slot->pid;
@@ -200,35 +312,53 @@ static void add_slot(const sim_store *store, uint32_t index, const sim_slot *slo
   usage->process_count++;
 }
 
-/* Header and the slots that may be in use, read between two equal even sequence numbers if that can be had. */
-static sim_status read_slots(const sim_store *store, sim_header *copy, sim_slot **slots, uint32_t *count) {
-  for (int attempt = 0;; attempt++) {
-    if (!read_at(store->fd, copy, sizeof *copy, 0)) return SIM_INVALID;
-    uint32_t before = copy->sequence;
-    *count = slots_in_use(copy);
-    sim_slot *grown = realloc(*slots, (*count + 1) * sizeof **slots);
-    if (grown == NULL) return SIM_SYSTEM;
-    *slots = grown;
-    if (!read_at(store->fd, grown, *count * sizeof **slots, offsetof(sim_state, slots))) return SIM_INVALID;
-    uint32_t after;
-    if (!read_at(store->fd, &after, sizeof after, offsetof(sim_header, sequence))) return SIM_INVALID;
-    if ((before == after && before % 2 == 0) || attempt == READ_ATTEMPTS) return SIM_OK;
-    sched_yield();
+/* What the slot of a process that is dead by now says. */
+static uint64_t last_word(const sim_store *store, uint32_t slot, uint32_t card) {
+  sim_slot_card use = {.used_bytes = 0};
+  read_at(store->fd, &use, sizeof use,
+          offsetof(sim_state, slots) + slot * sizeof(sim_slot) + offsetof(sim_slot, cards) + card * sizeof use);
+  return use.used_bytes;
+}
+
+/* Splits the slots into those of the living, whose processes are listed, and of the dead. */
+static void sum_up(const sim_store *store, const snapshot *seen, uint32_t card, sim_usage *usage, uint64_t *dead) {
+  usage->used_bytes = 0;
+  usage->process_count = 0;
+  *dead = 0;
+  for (uint32_t i = 0; i < seen->count; i++) {
+    const sim_slot_card *use = &seen->slots[i].cards[card];
+    pid_t pid = 0;
+    if (seen->slots[i].state == 0 || (use->used_bytes == 0 && use->contexts == 0)) continue;
+    if (sim_slot_owner(store->fd, i, &pid)) {
+      usage->used_bytes = add_saturating(usage->used_bytes, use->used_bytes);
+      add_process(&seen->slots[i], pid, use, usage);
+    } else {
+      *dead = add_saturating(*dead, last_word(store, i, card));
+    }
   }
 }
 
+/* For a file that changes faster than it can be read: the running sum, which is right at each instant. */
+static bool use_sum(const sim_store *store, const snapshot *seen, uint32_t card, uint64_t dead, sim_usage *usage) {
+  uint64_t sum;
+  const size_t place = offsetof(sim_state, cards) + card * sizeof(sim_card) + offsetof(sim_card, used_bytes);
+  if (!read_at(store->fd, &sum, sizeof sum, place) || !sum_usable(store, &seen->header)) return false;
+  usage->used_bytes = subtract_saturating(sum, dead);
+  return true;
+}
+
 sim_status sim_usage_read(const sim_store *store, uint32_t card, sim_usage *usage) {
-  sim_header head;
-  sim_slot *slots = NULL;
-  uint32_t count = 0;
+  snapshot seen = {.slots = NULL};
+  uint64_t dead;
+  bool good = true;
   usage->used_bytes = 0;
   usage->process_count = 0;
-  sim_status status = read_slots(store, &head, &slots, &count);
-  for (uint32_t i = 0; status == SIM_OK && i < count; i++) add_slot(store, i, &slots[i], card, usage);
-  if (status == SIM_OK &&
-      !read_at(store->fd, &usage->peak_bytes, sizeof usage->peak_bytes,
-               offsetof(sim_state, cards) + card * sizeof(sim_card) + offsetof(sim_card, peak_bytes)))
-    status = SIM_INVALID;
-  free(slots);
-  return status;
+  for (int attempt = 0; attempt < READ_ATTEMPTS && (good = read_once(store, card, &seen)); attempt++) {
+    sum_up(store, &seen, card, usage, &dead);
+    if (seen.still || (attempt >= SUM_ATTEMPTS && use_sum(store, &seen, card, dead, usage))) break;
+    sched_yield();
+  }
+  usage->peak_bytes = good ? seen.card.peak_bytes : 0;
+  free(seen.slots);
+  return good ? SIM_OK : SIM_INVALID;
 }

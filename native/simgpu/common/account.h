@@ -1,7 +1,19 @@
 /* Accounting: what this process holds on each card, and what everybody holds.
  *
- * The process's own figures are the authority; its slot publishes them.  Each change of a slot is one 64-bit store
- * under the lock, so that death at any point leaves the state file right.
+ * The process's own figures are the authority; its slot publishes them, and sim_card.used_bytes sums the slots, so that
+ * a charge costs the same however many processes there are.  Why the sum may be trusted:
+ *
+ *   - It changes under the lock only, together with the slot.  Who takes the lock from a dead owner marks the sums
+ *     stale, and the next change begins by adding up the slots again; so one half of a change never survives.
+ *   - It counts the dead until their slots are reaped, and therefore is never too small: a charge that fits by the sum
+ *     fits.  A charge that does not is refused only after all slots have been asked whether their process lives.
+ *   - A new peak is recorded only after the same question, so that it never contains a dead process's bytes.
+ *   - Readers take the sum, which is right at each instant, and subtract the slots whose process is dead: those stand
+ *     still.  Should a slot be reaped meanwhile (`reaps` moves), they read again.  When the sum is the process's own
+ *     figure, nobody else holds anything, and no question about anyone's life can change the answer.
+ *
+ * Liveness is asked of the kernel each time (sim_slot_owner), never remembered: between two answers that a process lives
+ * it may have died, and there is nothing that a dead process could be relied on to leave behind.
  */
 #ifndef SIMGPU_ACCOUNT_H
 #define SIMGPU_ACCOUNT_H
@@ -17,8 +29,8 @@ typedef struct sim_session {
   sim_store store;
   uint32_t slot;
   uint32_t lock_word;
-  pthread_mutex_t mutex;
-  uint64_t used_bytes[SIM_MAX_CARDS];
+  int64_t intact_at;                  /* when the state file was last seen to have its size, by the coarse clock */
+  uint64_t used_bytes[SIM_MAX_CARDS]; /* under the lock */
 } sim_session;
 
 /* Takes a slot through a store that was opened for writing. */
@@ -40,7 +52,10 @@ void sim_count_launch(sim_session *session, uint32_t card);
 void sim_count_context(sim_session *session, uint32_t card, int change);
 
 /* A setting that `simctl set` can change while processes run. */
-uint64_t sim_context_overhead(const sim_session *session, uint32_t card);
+uint64_t sim_context_overhead(sim_session *session, uint32_t card);
+
+/* What living processes hold on the card now. */
+sim_status sim_used(sim_session *session, uint32_t card, uint64_t *used_bytes);
 
 /* One living process's use of one card. */
 typedef struct sim_process {
@@ -57,7 +72,8 @@ typedef struct sim_usage {
   sim_process *processes; /* those with a context or memory on the card; SIM_MAX_SLOTS entries of the caller */
 } sim_usage;
 
-/* Sums the slots of living processes, as they were at one instant. */
+/* Reads without a slot and without a mapping.  The sum is that of one instant, also while processes allocate without
+ * pause; the processes' own figures are of the same instant if one could be caught between two changes. */
 sim_status sim_usage_read(const sim_store *store, uint32_t card, sim_usage *usage);
 
 #endif

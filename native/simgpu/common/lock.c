@@ -49,6 +49,7 @@ bool sim_slot_owner(int fd, uint32_t slot, pid_t *pid) {
 static bool owner_alive(const sim_store *store, uint32_t seen, uint32_t word) {
   uint32_t owner = (seen & SIM_LOCK_SLOT_MASK);
   if (owner == 0 || owner > SIM_MAX_SLOTS) return false;
+  if ((seen & ~SIM_LOCK_WAITERS) == word) return true; /* another thread of this process */
   /* Our own slot with another ticket: its owner died before we took it. */
   if (owner == (word & SIM_LOCK_SLOT_MASK)) return false;
   return sim_slot_owner(store->fd, owner - 1, NULL);
@@ -76,7 +77,9 @@ sim_status sim_lock(const sim_store *store, uint32_t word) {
     } else if (spins < SPINS) {
       spins++;
     } else if (waits > 0 && !owner_alive(store, seen, word)) {
-      if (exchange(lock, seen, word | SIM_LOCK_WAITERS)) break;
+      if (!exchange(lock, seen, word | SIM_LOCK_WAITERS)) continue;
+      __atomic_store_n(&header->sums_stale, 1u, __ATOMIC_RELAXED);
+      break;
     } else if (waits >= GIVE_UP_AFTER_WAITS) {
       return SIM_BUSY;
     } else if ((seen & SIM_LOCK_WAITERS) != 0 || exchange(lock, seen, seen | SIM_LOCK_WAITERS)) {
@@ -85,8 +88,8 @@ sim_status sim_lock(const sim_store *store, uint32_t word) {
       waits++;
     }
   }
-  /* Odd already if an owner died at work; a full barrier, so that no change of a slot is seen before this one. */
-  __atomic_fetch_or(&header->sequence, 1u, __ATOMIC_SEQ_CST);
+  /* Odd already if an owner died at work.  Changes of slots are stores with release: nobody sees one before this. */
+  __atomic_store_n(&header->sequence, __atomic_load_n(&header->sequence, __ATOMIC_RELAXED) | 1u, __ATOMIC_RELAXED);
   return SIM_OK;
 }
 

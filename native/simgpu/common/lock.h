@@ -1,9 +1,10 @@
 /* The lock of the state file, and who owns a slot.
  *
  * The lock word is 0 when free; else the owner's slot + 1 (11 bits), the owner's ticket (20 bits) and, in bit 31,
- * whether others sleep on it.  An owner that died is noticed by its slot's record lock being gone, and the lock is
- * taken from it: no change under the lock leaves anything half done that the next owner would have to repair (see
- * account.c).  The ticket tells a dead owner from the living process that has since taken its slot.
+ * whether others sleep on it.  Threads of one process exclude each other like processes do.  An owner that died is
+ * noticed by its slot's record lock being gone, and the lock is taken from it: what it may have left half done are
+ * sums of the slots, which the thief marks stale (see account.c).  The ticket tells a dead owner from the living
+ * process that has since taken its slot.
  */
 #ifndef SIMGPU_LOCK_H
 #define SIMGPU_LOCK_H

@@ -7,8 +7,9 @@
  * Cards      written by `simctl create`, changed only by `simctl set`.  A process copies them when it starts.
  * Slots      one for each process that called cuInit.  A process owns the slot whose byte of SIM_SLOT_LOCKS it
  *            holds by a POSIX record lock: the kernel drops that lock with the process, whatever its pid namespace
- *            and however it died, and with it everything that the slot says stops to count.  There are no totals
- *            to repair: a card's used memory is the sum over the slots of living processes.
+ *            and however it died, and with it everything that the slot says stops to count.  A card's used memory
+ *            is the sum over the slots of living processes; `used_bytes` of the card is a running sum over all
+ *            slots, those of the dead included until somebody looks (see account.h).
  * lock       serialises changes of slots; see lock.h.  `sequence` is odd while a change is under way, for readers
  *            without lock.
  *
@@ -63,7 +64,8 @@ typedef struct sim_card {
   uint64_t context_overhead_bytes; /* charged for each context */
   /* Statistics, written under the lock. */
   uint64_t peak_bytes; /* highest sum over living processes ever seen by an allocation */
-  unsigned char unused[656];
+  uint64_t used_bytes; /* sum over all slots, see account.h */
+  unsigned char unused[648];
 } sim_card;
 
 /* What one process does on one card. */
@@ -94,7 +96,9 @@ typedef struct sim_header {
   uint32_t slot_high;    /* slots from here on have never been used, or have been given back */
   uint32_t cuda_version; /* 12080: what cuDriverGetVersion says */
   char driver_version[36];
-  unsigned char unused[4024];
+  uint32_t sums_stale; /* somebody died at work: the cards' sums have to be made anew from the slots */
+  uint32_t reaps;      /* counts slots that were taken from the dead */
+  unsigned char unused[4016];
 } sim_header;
 
 typedef struct sim_state {

@@ -49,12 +49,12 @@ CUresult cuMemFree_v2(CUdeviceptr dptr) {
 
 CUresult cuMemGetInfo_v2(size_t *free, size_t *total) {
   CUcontext current;
-  sim_usage usage = {.processes = NULL};
+  uint64_t used_bytes;
   NEED(free != NULL && total != NULL);
   TRY(context_current(&current));
-  TRY(driver_error(sim_usage_read(&the_driver.session.store, context_card(current), &usage)));
+  TRY(driver_error(sim_used(&the_driver.session, context_card(current), &used_bytes)));
   *total = the_driver.devices[current->ordinal].facts.memory_bytes;
-  *free = usage.used_bytes < *total ? *total - usage.used_bytes : 0;
+  *free = used_bytes < *total ? *total - used_bytes : 0;
   return CUDA_SUCCESS;
 }
 

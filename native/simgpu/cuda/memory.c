@@ -3,15 +3,13 @@
 #include <search.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
+#include "arena.h"
 #include "pool.h"
 
-#define PAGE_BYTES 4096u
-
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static void *tree; /* of memory, ordered by address; ranges never overlap */
-static memory *all;
+static void *tree;  /* of ranges that are not the arena's, ordered by address */
+static memory *all; /* of the arena */
 static unsigned long long last_id;
 
 /* Overlapping ranges are equal, so that any address finds its range. */
@@ -23,6 +21,8 @@ static int compare(const void *left, const void *right) {
 }
 
 static memory *find_locked(uintptr_t address) {
+  memory *range = arena_find(address);
+  if (range != NULL || tree == NULL) return range;
   memory key = {.base = address, .size = 1};
   void *node = tfind(&key, &tree, compare);
   return node != NULL ? *(memory **)node : NULL;
@@ -36,13 +36,10 @@ static void link_locked(memory *range) {
 }
 
 static void unlink_locked(memory *range) {
-  tdelete(range, &tree, compare);
   if (range->previous != NULL) range->previous->next = range->next;
   if (range->next != NULL) range->next->previous = range->previous;
   if (all == range) all = range->next;
 }
-
-static size_t mapping_size(size_t size) { return (size + PAGE_BYTES - 1) & ~(size_t)(PAGE_BYTES - 1); }
 
 /* ---- charges ----------------------------------------------------------------------------------------------------- */
 
@@ -68,35 +65,27 @@ static void drop_charge(const memory *range) {
   if (range->pool != NULL) pool_count(range->pool, -(int64_t)range->size);
 }
 
-static bool owns_pages(const memory *range) {
+static bool of_arena(const memory *range) {
   return (range->kind & (MEMORY_DEVICE | MEMORY_MANAGED | MEMORY_HOST | MEMORY_ARRAY)) != 0;
 }
 
-/* What is left of a range that is no longer recorded. */
-static void dispose(memory *range) {
-  if (owns_pages(range)) munmap((void *)range->base, mapping_size(range->size));
-  drop_charge(range);
-  free(range);
-}
+/* Programs reach managed and host memory without the driver. */
+static bool written_unseen(const memory *range) { return (range->kind & (MEMORY_MANAGED | MEMORY_HOST)) != 0; }
 
 /* ---- changes ----------------------------------------------------------------------------------------------------- */
-
-static CUresult insert(memory *range) {
-  pthread_mutex_lock(&mutex);
-  range->id = ++last_id;
-  void *node = tsearch(range, &tree, compare);
-  bool alone = node != NULL && *(memory **)node == range;
-  if (alone) link_locked(range);
-  pthread_mutex_unlock(&mutex);
-  if (node == NULL) return CUDA_ERROR_OUT_OF_MEMORY;
-  return alone ? CUDA_SUCCESS : CUDA_ERROR_ALREADY_MAPPED;
-}
 
 CUresult memory_record(const memory *wanted) {
   memory *range = malloc(sizeof *range);
   if (range == NULL) return CUDA_ERROR_OUT_OF_MEMORY;
   *range = *wanted;
-  CUresult result = insert(range);
+  pthread_mutex_lock(&mutex);
+  range->id = ++last_id;
+  bool alone = arena_find(range->base) == NULL && arena_find(range->base + range->size - 1) == NULL;
+  void *node = alone ? tsearch(range, &tree, compare) : NULL;
+  CUresult result = !alone || (node != NULL && *(memory **)node != range) ? CUDA_ERROR_ALREADY_MAPPED
+                    : node == NULL                                        ? CUDA_ERROR_OUT_OF_MEMORY
+                                                                          : CUDA_SUCCESS;
+  pthread_mutex_unlock(&mutex);
   if (result != CUDA_SUCCESS) free(range);
   return result;
 }
@@ -104,49 +93,57 @@ CUresult memory_record(const memory *wanted) {
 CUresult memory_new(const memory *wanted, uintptr_t *address) {
   NEED(wanted->size > 0);
   if (wanted->size > SIZE_MAX / 2) return CUDA_ERROR_OUT_OF_MEMORY;
-  memory *range = malloc(sizeof *range);
-  if (range == NULL) return CUDA_ERROR_OUT_OF_MEMORY;
-  *range = *wanted;
-  CUresult result = take_charge(range);
-  if (result != CUDA_SUCCESS) {
-    free(range);
-    return result;
+  memory made = *wanted;
+  TRY(take_charge(&made));
+  pthread_mutex_lock(&mutex);
+  memory *range = arena_take(made.size);
+  if (range != NULL) {
+    made.base = range->base;
+    made.id = ++last_id;
+    made.touched = written_unseen(&made);
+    *range = made;
+    link_locked(range);
+    *address = range->base;
   }
-  void *pages =
-      mmap(NULL, mapping_size(range->size), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (pages == MAP_FAILED) {
-    drop_charge(range);
-    free(range);
-    return CUDA_ERROR_OUT_OF_MEMORY;
-  }
-  range->base = (uintptr_t)pages;
-  result = insert(range);
-  if (result == CUDA_SUCCESS)
-    *address = (uintptr_t)pages;
-  else
-    dispose(range);
-  return result;
+  pthread_mutex_unlock(&mutex);
+  if (range != NULL) return CUDA_SUCCESS;
+  drop_charge(&made);
+  return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
-/* Takes a range out of the set. */
-static memory *take(uintptr_t address, unsigned int kinds) {
-  pthread_mutex_lock(&mutex);
-  memory *range = find_locked(address);
-  if (range != NULL && (range->base != address || (range->kind & kinds) == 0)) range = NULL;
-  if (range != NULL) unlink_locked(range);
-  pthread_mutex_unlock(&mutex);
-  return range;
+/* Gives a block back that is in the list no more; comes and goes with the mutex held. */
+static void give_locked(memory *range) {
+  range->kind = MEMORY_NONE;
+  if (arena_must_clear(range)) {
+    pthread_mutex_unlock(&mutex);
+    arena_clear(range);
+    pthread_mutex_lock(&mutex);
+  }
+  arena_give(range);
 }
 
 CUresult memory_free(uintptr_t address, unsigned int kinds) {
-  memory *range = take(address, kinds);
-  NEED(range != NULL);
-  dispose(range);
+  pthread_mutex_lock(&mutex);
+  memory *range = arena_find(address);
+  bool found = range != NULL && range->base == address && (range->kind & kinds) != 0;
+  memory gone = {.size = 0};
+  if (found) {
+    gone = *range;
+    unlink_locked(range);
+    give_locked(range);
+  }
+  pthread_mutex_unlock(&mutex);
+  NEED(found);
+  drop_charge(&gone);
   return CUDA_SUCCESS;
 }
 
 bool memory_forget(uintptr_t address, unsigned int kinds, memory *gone) {
-  memory *range = take(address, kinds);
+  pthread_mutex_lock(&mutex);
+  memory *range = find_locked(address);
+  if (range != NULL && (range->base != address || (range->kind & kinds) == 0 || of_arena(range))) range = NULL;
+  if (range != NULL) tdelete(range, &tree, compare);
+  pthread_mutex_unlock(&mutex);
   if (range == NULL) return false;
   *gone = *range;
   free(range);
@@ -158,16 +155,21 @@ void memory_release_context(CUcontext context) {
   pthread_mutex_lock(&mutex);
   for (memory *range = all, *next; range != NULL; range = next) {
     next = range->next;
-    if (range->context != context || !owns_pages(range) || range->kind == MEMORY_HOST) continue;
+    if (range->context != context || range->kind == MEMORY_HOST) continue;
     unlink_locked(range);
+    range->kind = MEMORY_NONE;
     range->next = gone;
     gone = range;
   }
-  pthread_mutex_unlock(&mutex);
   for (memory *next; gone != NULL; gone = next) {
     next = gone->next;
-    dispose(gone);
+    memory freed = *gone;
+    give_locked(gone);
+    pthread_mutex_unlock(&mutex);
+    drop_charge(&freed);
+    pthread_mutex_lock(&mutex);
   }
+  pthread_mutex_unlock(&mutex);
 }
 
 /* ---- questions --------------------------------------------------------------------------------------------------- */
@@ -188,14 +190,15 @@ bool memory_set_accessible(uintptr_t address, bool accessible) {
   return range != NULL;
 }
 
-/* Whether the bytes are all recorded and accessible; a copy may span mappings that lie side by side. */
-static bool covered(uintptr_t address, size_t size) {
+/* Whether the bytes are all recorded and accessible, which somebody asks who is about to touch them; a copy may span mappings that lie side by side. */
+static bool cover(uintptr_t address, size_t size) {
   bool good = true;
   pthread_mutex_lock(&mutex);
   while (good && size > 0) {
-    const memory *range = find_locked(address);
+    memory *range = find_locked(address);
     good = range != NULL && !range->inaccessible;
     if (!good) break;
+    range->touched = true;
     size_t here = range->size - (address - range->base);
     /* Only pieces of a reservation may have neighbours. */
     good = here >= size || range->kind == MEMORY_MAPPED;
@@ -207,7 +210,7 @@ static bool covered(uintptr_t address, size_t size) {
 }
 
 CUresult memory_check_device(CUdeviceptr address, size_t size) {
-  NEED(size == 0 || covered((uintptr_t)address, size));
+  NEED(size == 0 || cover((uintptr_t)address, size));
   return CUDA_SUCCESS;
 }
 

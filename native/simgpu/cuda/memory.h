@@ -1,7 +1,9 @@
-/* The process's memory: an ordered set of address ranges, each with its owner and its charge.
+/* The process's memory: a set of address ranges that never overlap, each with its owner and its charge.
  *
  * Device memory is host memory that the kernel backs page by page when it is touched: a card of 80 GiB costs what is
- * written to it.  The charge on the card is taken before the range exists and given back after it is gone.
+ * written to it.  The charge on the card is taken before the range exists and given back after it is gone.  What the
+ * driver allocates comes from the arena (arena.h); ranges that others made, such as registered host memory, are kept
+ * in a tree beside it.  As on hardware, a new allocation may contain what this process has freed before.
  */
 #ifndef SIMGPU_CUDA_MEMORY_H
 #define SIMGPU_CUDA_MEMORY_H
@@ -9,6 +11,7 @@
 #include "context.h"
 
 typedef enum memory_kind {
+  MEMORY_NONE = 0, /* a block of the arena that is free */
   MEMORY_DEVICE = 1,
   MEMORY_MANAGED = 2,
   MEMORY_HOST = 4,
@@ -30,6 +33,7 @@ typedef struct memory {
   CUmemoryPool pool;
   void *physical; /* of MEMORY_MAPPED */
   bool inaccessible;
+  bool touched; /* its pages may hold data */
   unsigned long long id;
   struct memory *previous, *next;
 } memory;

@@ -85,6 +85,36 @@ def test_accounts_survive_kills_at_any_moment(make_node: Callable[..., Node]) ->
     assert node.exercise("routes").status == 0
 
 
+def test_a_peak_never_contains_what_the_dead_held(node: Node) -> None:
+    """Of three processes two die unseen; what a fourth takes makes a peak only together with what the living hold."""
+    with node.holding(10 * GIB), node.holding(GIB) as second, node.holding(20 * GIB) as third:
+        for victim in (third, second):
+            victim.kill()
+            victim.wait()
+        with node.holding(15 * GIB):
+            (card, _) = node.cards()
+            assert (card["used_bytes"], card["peak_bytes"]) == (25 * GIB, 31 * GIB)
+        with node.holding(30 * GIB):
+            assert node.cards()[0]["peak_bytes"] == 40 * GIB
+
+
+def test_what_is_seen_never_exceeds_the_card_while_processes_allocate_without_pause(
+    make_node: Callable[..., Node],
+) -> None:
+    """Observers read a file that changes faster than they can read it, and still see what was held at one instant."""
+    node = make_node("--model", "T4", "--memory", "8M")
+    command = [str(node.build / "exercise"), "churn", "0", str(2 * MIB)]
+    running = [subprocess.Popen(command, env=node.environment()) for _ in range(4)]
+    try:
+        wait_until(lambda: node.cards()[0]["peak_bytes"] > 6 * MIB, what="a card that is almost full")
+        assert max(node.used() for _ in range(200)) <= 8 * MIB
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+    assert node.used() == 0
+
+
 def test_contexts_cost_what_the_card_is_set_to(node: Node) -> None:
     """A context is free of charge until `simctl set` gives it a price, which counts for processes that start then."""
     assert node.simctl("set", "--root", node.root, "--card", "0", "--context-overhead", "300M").status == 0
