@@ -209,7 +209,7 @@ def test_sixty_four_short_processes_at_once_all_finish(container: Container, sha
 
 def test_threads_of_one_process_share_its_slot(container: Container, node: Node, share: Share) -> None:
     """Eight threads allocate and free at once; nothing is lost and nothing is too much."""
-    granted, refused = container.run(container.programs.hammer, "7", "4000", str(LIMIT // 20), "8").split()[-2:]
+    granted, refused = container.run(container.programs.hammer, "7", "4000", str(LIMIT // 8), "8").split()[-2:]
     assert int(granted) > 0
     assert int(refused) > 0
     assert node.cards()[0].peak_bytes <= LIMIT
