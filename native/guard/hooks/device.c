@@ -4,9 +4,8 @@
 #include <string.h>
 
 #include "driver.h"
-#include "ledger.h"
 
-enum { CACHED_DEVICES = 64, POOL_ON_HOST = 255 };
+enum { CACHED_DEVICES = 64 };
 
 static _Atomic share_set cached_shares[CACHED_DEVICES];
 static atomic_bool is_cached[CACHED_DEVICES];
@@ -27,7 +26,7 @@ bool device_current(struct device_place *out) {
 }
 
 /* The device of a context that is not the current one: only the current context can be asked. */
-static bool device_of_context(CUcontext context, CUdevice *out) {
+bool device_of_context(CUcontext context, CUdevice *out) {
   cuCtxPushCurrent_v2_fn *push = DRIVER(cuCtxPushCurrent_v2);
   cuCtxPopCurrent_v2_fn *pop = DRIVER(cuCtxPopCurrent_v2);
   cuCtxGetDevice_fn *device = DRIVER(cuCtxGetDevice);
@@ -50,34 +49,6 @@ bool device_of_stream(CUstream stream, struct device_place *out) {
   }
   out->owner = device_owner(out->device);
   return known;
-}
-
-static bool is_default_pool(CUmemoryPool pool, CUdevice *out) {
-  cuDeviceGetCount_fn *count_of = DRIVER(cuDeviceGetCount);
-  cuDeviceGetDefaultMemPool_fn *default_of = DRIVER(cuDeviceGetDefaultMemPool);
-  int count = 0;
-  if (count_of == NULL || default_of == NULL || count_of(&count) != CUDA_SUCCESS) return false;
-  for (int i = 0; i < count; i++) {
-    CUmemoryPool candidate = NULL;
-    if (default_of(&candidate, i) == CUDA_SUCCESS && candidate == pool) {
-      *out = i;
-      return true;
-    }
-  }
-  return false;
-}
-
-bool device_of_pool(CUmemoryPool pool, CUstream stream, struct device_place *out, bool *on_host) {
-  ledger_entry known;
-  *on_host = false;
-  if (ledger_get(LEDGER_POOL, (uintptr_t)pool, &known)) {
-    *on_host = known.device == POOL_ON_HOST;
-    out->device = known.device;
-  } else if (!is_default_pool(pool, &out->device)) {
-    return device_of_stream(stream, out);
-  }
-  out->owner = device_owner(out->device);
-  return true;
 }
 
 static void write_uuid(const CUuuid *uuid, char text[SHARE_UUID_TEXT]) {

@@ -24,10 +24,10 @@ void device_reset(void);
 
 /* The current context and its device; false without a context. */
 bool device_current(struct device_place *out);
+/* The device of any context. */
+bool device_of_context(CUcontext context, CUdevice *out);
 /* Where memory ordered on this stream comes to lie. */
 bool device_of_stream(CUstream stream, struct device_place *out);
-/* Where a pool's memory lies; unknown pools (imported ones) are taken for the stream's device.  *on_host: not device memory. */
-bool device_of_pool(CUmemoryPool pool, CUstream stream, struct device_place *out, bool *on_host);
 
 /* The shares of a device; false when the driver does not tell who it is. */
 bool device_shares(CUdevice device, share_set *out);

@@ -2,24 +2,38 @@
 
 #include <string.h>
 
+#include "pool.h"
+
 static CUresult admit_to(struct admission *admission, share_set shares, uint64_t bytes) {
   int share = share_reserve(shares, bytes);
-  if (share < 0) return CUDA_ERROR_OUT_OF_MEMORY;
+  if (share < 0) {
+    pool_trim(admission->place.device);
+    share = share_reserve(shares, bytes);
+  }
+  if (share < 0) {
+    share_count_refusal(shares);
+    return CUDA_ERROR_OUT_OF_MEMORY;
+  }
   admission->charged = true;
   admission->share = (unsigned)share;
   return CUDA_SUCCESS;
 }
 
-CUresult admit(struct admission *admission, const struct device_place *place, uint64_t bytes) {
-  *admission = (struct admission){.charged = false, .bytes = bytes, .place = *place};
+CUresult admit_shares(CUdevice device, share_set *out) {
+  *out = 0;
   for (int healed = 0; healed < 2; healed++) {
-    share_set shares = 0;
-    bool known = device_shares(place->device, &shares);
-    if (known && shares != 0) return admit_to(admission, shares, bytes);
-    if (known && !share_is_any_broken()) return CUDA_SUCCESS;
+    bool known = device_shares(device, out);
+    if (known && (*out != 0 || !share_is_any_broken())) return CUDA_SUCCESS;
     share_heal();
   }
   return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+CUresult admit(struct admission *admission, const struct device_place *place, uint64_t bytes) {
+  share_set shares;
+  *admission = (struct admission){.charged = false, .bytes = bytes, .place = *place};
+  CUresult result = admit_shares(place->device, &shares);
+  return result == CUDA_SUCCESS && shares != 0 ? admit_to(admission, shares, bytes) : result;
 }
 
 void admit_cancel(struct admission *admission) {
@@ -38,7 +52,11 @@ bool admit_resize(struct admission *admission, uint64_t bytes) {
 }
 
 void admit_refund(const ledger_entry *entry) {
-  if (entry->bytes != 0) share_release(entry->share, entry->bytes);
+  if (entry->account == ACCOUNT_POOL) {
+    pool_freed((CUmemoryPool)(uintptr_t)entry->owner, entry->bytes);
+  } else if (entry->bytes != 0) {
+    share_release(entry->share, entry->bytes);
+  }
 }
 
 static bool keep(struct admission *admission, enum ledger_kind kind, uint64_t key) {
@@ -50,7 +68,6 @@ static bool keep(struct admission *admission, enum ledger_kind kind, uint64_t ke
                         .references = 1,
                         .share = (uint16_t)admission->share,
                         .kind = (uint8_t)kind,
-                        .device = (uint8_t)admission->place.device,
                     };
   if (!ledger_put(&entry, &old)) {
     admit_cancel(admission);

@@ -19,6 +19,8 @@ struct admission {
   struct device_place place;
 };
 
+/* The shares of a device, none where it has none here; CUDA_ERROR_OUT_OF_MEMORY when that cannot be known. */
+CUresult admit_shares(CUdevice device, share_set *out);
 /* CUDA_SUCCESS, or CUDA_ERROR_OUT_OF_MEMORY and nothing is charged. */
 CUresult admit(struct admission *admission, const struct device_place *place, uint64_t bytes);
 /* The driver gave nothing. */

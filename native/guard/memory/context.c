@@ -2,6 +2,7 @@
 #include "admit.h"
 #include "driver.h"
 #include "gate.h"
+#include "pool.h"
 
 typedef CUresult destroy_fn(CUcontext context);
 typedef CUresult primary_fn(CUdevice device);
@@ -9,8 +10,12 @@ typedef CUresult primary_fn(CUdevice device);
 static CUresult destroy(destroy_fn *real, CUcontext context) {
   if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
   GATE(limited);
+  CUdevice device = 0;
+  bool known = limited && device_of_context(context, &device);
   CUresult result = real(context);
-  if (limited && result == CUDA_SUCCESS) admit_refund_owned((uintptr_t)context);
+  if (!limited || result != CUDA_SUCCESS) return result;
+  admit_refund_owned((uintptr_t)context);
+  if (known) pool_context_ended(device);
   return result;
 }
 
@@ -41,7 +46,7 @@ static CUresult leave_primary(primary_fn *real, CUdevice device) {
   CUresult result = real(device);
   if (result == CUDA_SUCCESS && primary != NULL && !is_active(device)) {
     admit_refund_owned((uintptr_t)primary);
-    admit_refund_owned(device_owner(device));
+    pool_context_ended(device);
   }
   return result;
 }

@@ -15,17 +15,23 @@ enum ledger_kind {
   LEDGER_HANDLE,  /* CUmemGenericAllocationHandle */
   LEDGER_ARRAY,   /* CUarray, CUmipmappedArray */
   LEDGER_MAPPING, /* an address range: which handle lies behind it; nothing is charged for it */
-  LEDGER_POOL,    /* CUmemoryPool: which device it lies on; nothing is charged for it */
+  LEDGER_POOL,    /* CUmemoryPool: share is its place in the table of pools; nothing is charged for it */
+};
+
+/* Who keeps account of an entry's bytes. */
+enum ledger_account {
+  ACCOUNT_SHARE = 0, /* the share */
+  ACCOUNT_POOL,      /* the pool that is its owner */
 };
 
 typedef struct ledger_entry {
   uint64_t key;
   uint64_t bytes;      /* charged, or the length of a mapping */
-  uint64_t owner;      /* CUcontext that the memory dies with, or the handle of a mapping; 0: none */
+  uint64_t owner;      /* CUcontext that the memory dies with, the handle of a mapping, or a pool; 0: none */
   uint32_t references; /* to a handle: its own and those of its mappings */
   uint16_t share;
-  uint8_t kind; /* enum ledger_kind */
-  uint8_t device;
+  uint8_t kind;    /* enum ledger_kind */
+  uint8_t account; /* enum ledger_account */
 } ledger_entry;
 
 /* Forgets all; for the first use and for a forked child. */

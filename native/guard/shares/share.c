@@ -143,6 +143,12 @@ int share_reserve(share_set set, uint64_t bytes) {
   return result;
 }
 
+void share_force(unsigned share, uint64_t bytes) { usage_force(&shares[share].usage, bytes); }
+
+void share_count_refusal(share_set set) {
+  if (set != 0) usage_count_refusal(&shares[__builtin_ctzll(set)].usage);
+}
+
 void share_release(unsigned share, uint64_t bytes) { usage_release(&shares[share].usage, bytes); }
 
 void share_look(share_set set, struct share_view *out) {

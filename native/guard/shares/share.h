@@ -38,6 +38,10 @@ void share_heal(void);
 share_set share_of_uuid(const char *uuid);
 /* Charges bytes to the first share of the set that has room.  Its index, or a negative errno value. */
 int share_reserve(share_set shares, uint64_t bytes);
+/* Charges what the driver has handed out already, whatever the limit says. */
+void share_force(unsigned share, uint64_t bytes);
+/* Counts one request that none of the shares had room for. */
+void share_count_refusal(share_set shares);
 void share_release(unsigned share, uint64_t bytes);
 void share_look(share_set shares, struct share_view *out);
 

@@ -163,11 +163,23 @@ int usage_reserve(guard_usage *usage, uint64_t bytes, uint64_t limit, guard_erro
     slot->allocations_total++;
     if (usage_load(&header->used_bytes) > header->peak_bytes) header->peak_bytes = usage_load(&header->used_bytes);
   } else {
-    header->refused_total++;
     result = guard_fail(err, ENOMEM, "the share is full");
   }
   usage_shared_drop(usage);
   return result;
+}
+
+void usage_force(guard_usage *usage, uint64_t bytes) {
+  GUARD_HOLD(&usage->lock);
+  usage->held = usage_add(usage->held, bytes);
+  if (enter(usage, NULL) < 0) return;
+  settle(usage);
+  usage_shared_drop(usage);
+}
+
+void usage_count_refusal(guard_usage *usage) {
+  GUARD_HOLD(&usage->lock);
+  if (usage->shared != NULL) __atomic_fetch_add(&usage->shared->header.refused_total, 1, __ATOMIC_RELAXED);
 }
 
 void usage_release(guard_usage *usage, uint64_t bytes) {

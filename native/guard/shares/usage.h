@@ -39,6 +39,10 @@ void usage_forget(guard_usage *usage);
 /* Charges bytes; limit 0 is no limit.  -ENOMEM: they would pass the limit, even without the dead.  Any other failure: the file
  * cannot be used, nothing is charged. */
 int usage_reserve(guard_usage *usage, uint64_t bytes, uint64_t limit, guard_error *err);
+/* Charges bytes that the driver has handed out already, whatever the limit says. */
+void usage_force(guard_usage *usage, uint64_t bytes);
+/* Counts one request that was refused because of the limit. */
+void usage_count_refusal(guard_usage *usage);
 /* Gives bytes back, at most what this process holds.  Cannot fail: what the file does not take now it takes with the next call. */
 void usage_release(guard_usage *usage, uint64_t bytes);
 /* Bytes held by the living processes of the share.  Takes no shared lock and no slot. */

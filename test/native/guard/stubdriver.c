@@ -16,6 +16,8 @@ long long stubHeld(int device);
 cuDeviceGetUuid_fn cuDeviceGetUuid;
 cuDeviceGetCount_fn cuDeviceGetCount;
 cuDeviceGetDefaultMemPool_fn cuDeviceGetDefaultMemPool;
+cuDeviceGetMemPool_fn cuDeviceGetMemPool;
+cuMemPoolGetAttribute_fn cuMemPoolGetAttribute;
 cuDevicePrimaryCtxRetain_fn cuDevicePrimaryCtxRetain;
 cuDevicePrimaryCtxGetState_fn cuDevicePrimaryCtxGetState;
 cuCtxGetCurrent_fn cuCtxGetCurrent;
@@ -29,6 +31,7 @@ struct CUctx_st {
 static struct {
   uint64_t size;
   int device, references;
+  CUmemoryPool pool;
 } pieces[MOST];
 static struct CUctx_st contexts[DEVICES] = {{0, 0}, {1, 0}};
 static _Thread_local CUcontext current;
@@ -44,6 +47,7 @@ static CUresult take(uint64_t *key, uint64_t size, int device) {
   pieces[last].size = size;
   pieces[last].device = device;
   pieces[last].references = 1;
+  pieces[last].pool = NULL;
   held[device] += size;
   return CUDA_SUCCESS;
 }
@@ -68,6 +72,7 @@ API CUresult cuStreamGetCtx(CUstream stream, CUcontext *context) { return (void)
 API CUresult cuDeviceGetDefaultMemPool(CUmemoryPool *pool, CUdevice device) {
   return *pool = (CUmemoryPool)(uintptr_t)(device + 1), 0;
 }
+API CUresult cuDeviceGetMemPool(CUmemoryPool *pool, CUdevice device) { return cuDeviceGetDefaultMemPool(pool, device); }
 API CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device) {
   contexts[device].references++;
   return *context = &contexts[device], 0;
@@ -109,18 +114,20 @@ API CUresult cuMemAllocPitch(CUdeviceptr_v1 *pointer, unsigned int *pitch, unsig
   *pitch = (unsigned int)found;
   return result;
 }
-API CUresult cuMemAllocAsync(CUdeviceptr *pointer, size_t bytes, CUstream stream) {
-  return (void)stream, cuMemAlloc_v2(pointer, bytes);
-}
-API CUresult cuMemAllocAsync_ptsz(CUdeviceptr *pointer, size_t bytes, CUstream stream) {
-  return (void)stream, cuMemAlloc_v2(pointer, bytes);
-}
 API CUresult cuMemAllocFromPoolAsync(CUdeviceptr *pointer, size_t bytes, CUmemoryPool pool, CUstream stream) {
   uint64_t key = 0;
   (void)stream;
   CUresult result = take(&key, bytes, (int)(uintptr_t)pool - 1);
+  if (result == 0) pieces[key].pool = pool;
   *pointer = key;
   return result;
+}
+API CUresult cuMemAllocAsync(CUdeviceptr *pointer, size_t bytes, CUstream stream) {
+  if (current == NULL) return 201;
+  return cuMemAllocFromPoolAsync(pointer, bytes, (CUmemoryPool)(uintptr_t)(current->device + 1), stream);
+}
+API CUresult cuMemAllocAsync_ptsz(CUdeviceptr *pointer, size_t bytes, CUstream stream) {
+  return cuMemAllocAsync(pointer, bytes, stream);
 }
 API CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr *pointer, size_t bytes, CUmemoryPool pool, CUstream stream) {
   return cuMemAllocFromPoolAsync(pointer, bytes, pool, stream);
@@ -131,6 +138,22 @@ API CUresult cuMemPoolCreate(CUmemoryPool *pool, const CUmemPoolProps *props) {
   return *pool = (CUmemoryPool)(uintptr_t)(props->location.id + 1), 0;
 }
 API CUresult cuMemPoolDestroy(CUmemoryPool pool) { return (void)pool, 0; }
+API CUresult cuMemPoolTrimTo(CUmemoryPool pool, size_t keep) { return (void)pool, (void)keep, 0; }
+API CUresult cuMemPoolImportFromShareableHandle(CUmemoryPool *pool, void *handle, CUmemAllocationHandleType type,
+                                                unsigned long long flags) {
+  return (void)handle, (void)type, (void)flags, *pool = (CUmemoryPool)(uintptr_t)1, 0;
+}
+API CUresult cuMemPoolGetAttribute(CUmemoryPool pool, CUmemPool_attribute attribute, void *value) {
+  uint64_t sum = 0;
+  for (uint64_t key = 1; key < MOST; key++)
+    sum += pieces[key].references > 0 && pieces[key].pool == pool ? pieces[key].size : 0;
+  return (void)attribute, *(uint64_t *)value = sum, 0;
+}
+API CUresult cuStreamSynchronize(CUstream stream) { return (void)stream, 0; }
+API CUresult cuStreamSynchronize_ptsz(CUstream stream) { return (void)stream, 0; }
+API CUresult cuEventSynchronize(CUevent event) { return (void)event, 0; }
+API CUresult cuCtxSynchronize(void) { return 0; }
+API CUresult cuCtxSynchronize_v2(CUcontext context) { return (void)context, 0; }
 
 API CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes, const CUmemAllocationProp *prop,
                          unsigned long long flags) {

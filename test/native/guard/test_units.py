@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,23 +20,40 @@ CORE = (
 pytestmark = pytest.mark.native
 
 
-@pytest.fixture(scope="module", params=["address,undefined", "thread"])
-def unit(request: pytest.FixtureRequest, host_cc: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The exerciser, with one family of sanitizers."""
-    program = tmp_path_factory.mktemp("unit") / "unit"
+MEMORY = ("memory/account.c", "os/lock.c", "os/prim.c")
+FAMILIES = ("address,undefined", "thread")
+
+
+def _compile(output: Path, *, compiler: str, sanitizers: str, sources: Sequence[Path]) -> Path:
     subprocess.run(
         [
-            host_cc,
+            compiler,
             *("-std=gnu17", "-O1", "-g", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"),
-            *(f"-fsanitize={request.param}", "-fno-sanitize-recover=all"),
+            *(f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"),
             *INCLUDES,
-            *("-o", str(program)),
-            *(Path(__file__).parent / "unit.c", *(SOURCES / name for name in CORE)),
+            *("-o", str(output)),
+            *map(str, sources),
             "-lpthread",
         ],
         check=True,
     )
-    return program
+    return output
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def unit(request: pytest.FixtureRequest, host_cc: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The exerciser, with one family of sanitizers."""
+    sources = [Path(__file__).parent / "unit.c", *(SOURCES / name for name in CORE)]
+    output = tmp_path_factory.mktemp("unit") / "unit"
+    return _compile(output, compiler=host_cc, sanitizers=request.param, sources=sources)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def unit_memory(request: pytest.FixtureRequest, host_cc: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The exerciser of accounts, with one family of sanitizers."""
+    sources = [Path(__file__).parent / "unit_memory.c", *(SOURCES / name for name in MEMORY)]
+    output = tmp_path_factory.mktemp("unit") / "unit_memory"
+    return _compile(output, compiler=host_cc, sanitizers=request.param, sources=sources)
 
 
 def _run(unit: Path, *arguments: str | Path) -> None:
@@ -73,3 +91,14 @@ def test_children_start_afresh_and_may_die_with_the_lock(unit: Path, usage_file:
 def test_threads_meet_in_usage_and_ledger(unit: Path, usage_file: Path) -> None:
     """Eight threads reserve, note, forget and release; nothing is lost and the limit is never passed."""
     _run(unit, "threads", usage_file)
+
+
+@pytest.mark.parametrize("seed", ["1", "2", "3"])
+def test_an_account_never_says_less_than_the_driver_holds(unit_memory: Path, seed: str) -> None:
+    """Over a driver that keeps more than it hands out, gives back when it likes, and is asked out of order."""
+    _run(unit_memory, "account", seed)
+
+
+def test_threads_meet_in_an_account(unit_memory: Path) -> None:
+    """Whatever the order of questions and answers, in the end nothing is charged for nothing."""
+    _run(unit_memory, "threads", "1")
