@@ -64,6 +64,8 @@ def share_data(uid: str, spec: ShareSpec) -> JsonObject:
     }
     if spec.memory_bytes is not None:
         limits |= {"memory": format_bytes(spec.memory_bytes)}
+    if spec.oversubscription_bytes:
+        limits |= {"oversubscription": format_bytes(spec.oversubscription_bytes)}
     return {
         "request": spec.request,
         "cdiDevice": f"{CDI_KIND}={uid}-{spec.key}",

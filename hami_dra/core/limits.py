@@ -1,18 +1,22 @@
 """The bytes of a limits file, by the layout of `api/abi`.
 
-`encode` writes a complete page; `decode` reads one back (for checks and for showing, the guard has its own reader in C).
+`encode` writes a complete page; `decode` reads one back (before it is changed in place; the guard has its own reader in C).
 Invariant: `decode(encode(x)) == x`, and the checksum covers every byte but the seqlock and itself.
 """
 
 import struct
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from hami_dra._gen import abi
 from hami_dra.api.opaque import Priority, Qos
 from hami_dra.core.ids import GpuUuid, ShareKey
 
 __all__ = ["Limits", "decode", "encode"]
+
+E = TypeVar("E")
 
 _QOS = {
     Qos.FIXED_SHARE: abi.QOS_FIXED_SHARE,
@@ -35,7 +39,12 @@ class Limits:
     """0: no compute limit."""
     qos: Qos
     priority: Priority
+    managed_limit_bytes: int = 0
+    """Managed memory allowed beyond `memory_limit_bytes`; 0: none."""
+    granted_permille: int = 0
+    """Compute granted for now in thousandths of the device; 0: `cores_percent` holds."""
     generation: int = 1
+    """Grows by one with each change."""
 
 
 def encode(limits: Limits) -> bytes:
@@ -53,12 +62,14 @@ def encode(limits: Limits) -> bytes:
         (abi.LIMITS_QOS_OFFSET, _QOS[limits.qos]),
         (abi.LIMITS_PRIORITY_OFFSET, _PRIORITY[limits.priority]),
         (abi.LIMITS_CORES_PERCENT_OFFSET, limits.cores_percent),
+        (abi.LIMITS_GRANTED_PERMILLE_OFFSET, limits.granted_permille),
     ):
         struct.pack_into("<I", page, offset, value)
     for offset, value in (
         (abi.LIMITS_MEMORY_LIMIT_BYTES_OFFSET, limits.memory_limit_bytes),
         (abi.LIMITS_DEVICE_MEMORY_BYTES_OFFSET, limits.device_memory_bytes),
         (abi.LIMITS_GENERATION_OFFSET, limits.generation),
+        (abi.LIMITS_MANAGED_LIMIT_BYTES_OFFSET, limits.managed_limit_bytes),
     ):
         struct.pack_into("<Q", page, offset, value)
     struct.pack_into("<I", page, abi.LIMITS_CHECKSUM_OFFSET, zlib.crc32(page))
@@ -80,14 +91,18 @@ def decode(page: bytes) -> Limits:
     struct.pack_into("<I", bare, abi.LIMITS_CHECKSUM_OFFSET, 0)
     if zlib.crc32(bare) != _u32(page, abi.LIMITS_CHECKSUM_OFFSET):
         raise ValueError("limits file with a wrong checksum")
+    qos = _read_enum(_QOS, _u32(page, abi.LIMITS_QOS_OFFSET))
+    priority = _read_enum(_PRIORITY, _u32(page, abi.LIMITS_PRIORITY_OFFSET))
     return Limits(
         share=ShareKey(_read_text(page, abi.LIMITS_SHARE_OFFSET, abi.LIMITS_SHARE_LENGTH)),
         device_uuid=GpuUuid(_read_text(page, abi.LIMITS_DEVICE_UUID_OFFSET, abi.LIMITS_DEVICE_UUID_LENGTH)),
         memory_limit_bytes=_u64(page, abi.LIMITS_MEMORY_LIMIT_BYTES_OFFSET),
         device_memory_bytes=_u64(page, abi.LIMITS_DEVICE_MEMORY_BYTES_OFFSET),
         cores_percent=_u32(page, abi.LIMITS_CORES_PERCENT_OFFSET),
-        qos={value: qos for qos, value in _QOS.items()}[_u32(page, abi.LIMITS_QOS_OFFSET)],
-        priority={value: priority for priority, value in _PRIORITY.items()}[_u32(page, abi.LIMITS_PRIORITY_OFFSET)],
+        qos=qos,
+        priority=priority,
+        managed_limit_bytes=_u64(page, abi.LIMITS_MANAGED_LIMIT_BYTES_OFFSET),
+        granted_permille=_u32(page, abi.LIMITS_GRANTED_PERMILLE_OFFSET),
         generation=_u64(page, abi.LIMITS_GENERATION_OFFSET),
     )
 
@@ -101,6 +116,13 @@ def _text(page: bytearray, *, offset: int, length: int, text: str) -> None:
 
 def _read_text(page: bytes, offset: int, length: int) -> str:
     return page[offset : offset + length].split(b"\0", 1)[0].decode()
+
+
+def _read_enum(numbers: Mapping[E, int], number: int) -> E:
+    for value, known in numbers.items():
+        if known == number:
+            return value
+    raise ValueError(f"limits file with the unknown value {number}")
 
 
 def _u32(page: bytes, offset: int) -> int:

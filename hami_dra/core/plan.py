@@ -50,6 +50,7 @@ class PlannedShare:
             cores_percent=self.spec.cores_percent,
             qos=self.spec.qos,
             priority=self.spec.priority,
+            managed_limit_bytes=self.spec.oversubscription_bytes,
         )
 
 

@@ -56,6 +56,7 @@ def to_json(plan: ClaimPlan) -> str:
                     "isolation": share.spec.isolation,
                     "qos": share.spec.qos,
                     "priority": share.spec.priority,
+                    "oversubscriptionBytes": share.spec.oversubscription_bytes,
                     "gpuUUID": share.gpu_uuid,
                     "deviceMemoryBytes": share.device_memory_bytes,
                 }
@@ -92,6 +93,7 @@ def from_json(text: str) -> ClaimPlan:
                         isolation=Isolation(share["isolation"]),
                         qos=Qos(share["qos"]),
                         priority=Priority(share["priority"]),
+                        oversubscription_bytes=share.get("oversubscriptionBytes", 0),
                     ),
                     gpu_uuid=GpuUuid(share["gpuUUID"]),
                     device_memory_bytes=share["deviceMemoryBytes"],

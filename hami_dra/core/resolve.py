@@ -8,6 +8,7 @@ where a whole device was allocated they stay None and `core.plan`, which knows t
 from dataclasses import dataclass
 
 from hami_dra.api.opaque import ConfigError, GpuConfig, Isolation, Priority, Qos, decode
+from hami_dra.api.quantity import format_bytes
 from hami_dra.core.allocation import Allocation, Result
 from hami_dra.core.errors import InvalidConfig
 from hami_dra.core.ids import DeviceName, PoolName, RequestName, ShareId, ShareKey
@@ -34,6 +35,8 @@ class ShareSpec:
     isolation: Isolation
     qos: Qos
     priority: Priority
+    oversubscription_bytes: int = 0
+    """Managed memory allowed beyond the share's memory."""
 
     @property
     def base_request(self) -> str:
@@ -65,6 +68,12 @@ def _share(allocation: Allocation, result: Result) -> ShareSpec:
         raise InvalidConfig(
             f"{where}: qos BestEffort promises no cores, but the request has cores {cores}; drop one of the two"
         )
+    beyond = (merged.memory and merged.memory.oversubscription) or 0
+    if beyond and isolation is not Isolation.GUARD:
+        raise InvalidConfig(
+            f"{where}: memory.oversubscription {format_bytes(beyond)} needs isolation Guard, but isolation is {isolation};"
+            " set isolation Guard or drop memory.oversubscription"
+        )
     return ShareSpec(
         request=result.request,
         pool=result.pool,
@@ -77,6 +86,7 @@ def _share(allocation: Allocation, result: Result) -> ShareSpec:
         isolation=isolation,
         qos=qos,
         priority=merged.priority or Priority.NORMAL,
+        oversubscription_bytes=beyond,
     )
 
 
@@ -90,4 +100,6 @@ def _merge(where: str, result: Result) -> GpuConfig:
             origin = "the claim" if config.source == "FromClaim" else "the DeviceClass"
             raise InvalidConfig(f"{where}: GpuConfig of {origin} (config[{config.index}]): {error}") from error
         merged |= {name: value for name in _MERGED if (value := getattr(decoded, name)) is not None}
+        if decoded.memory is not None and decoded.memory.oversubscription is not None:
+            merged["memory"] = decoded.memory
     return GpuConfig.model_validate({"apiVersion": "gpu.hami.io/v1alpha1", "kind": "GpuConfig"} | merged)

@@ -1,9 +1,9 @@
 """Share files: `claims/<claimUID>/<share>/{limits,usage}` and, beside them, what the claim was promised.
 
-`limits` is complete before a container can see it and is never written again here; `usage` belongs to the processes of the
-share, so one that exists is never touched.  `claim.json` repeats the ledger's record, so that a lost ledger can be made
-again.  Modes decide, not owners, because pods run as any user: files are world-readable (usage world-writable), directories
-can be entered but not listed.
+`limits` is complete before a container can see it; what changes later is left to `host.live_shares`.  `usage` belongs to the
+processes of the share, so one that exists is never touched.  `claim.json` repeats the ledger's record, so that a lost ledger
+can be made again.  Modes decide, not owners, because pods run as any user: files are world-readable (usage world-writable),
+directories can be entered but not listed.
 """
 
 import json
@@ -23,7 +23,8 @@ __all__ = ["ShareDirectory"]
 
 _RECORD = "claim.json"
 _DIRECTORY_MODE = 0o711
-_LIMITS_MODE = 0o444
+_LIMITS_MODE = 0o644
+"""Writable by this program, which may have no capability that overrides modes; containers mount it read-only."""
 _USAGE_MODE = 0o666
 _RECORD_MODE = 0o600
 

@@ -8,11 +8,11 @@ allowed.  An API server keeps opaque parameters as they were sent, duplicates in
 import json
 from typing import Any, Final
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from hami_dra._lib import strictjson
 from hami_dra.api.names import CONFIG_API_VERSION, CONFIG_KIND
-from hami_dra.api.opaque.v1alpha1 import GpuConfig
+from hami_dra.api.opaque.v1alpha1 import GpuConfig, Memory
 
 __all__ = ["ConfigError", "decode"]
 
@@ -46,9 +46,12 @@ def decode(parameters: object) -> GpuConfig:
 def _sentence(detail: Any) -> str:
     where = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "extra_forbidden":
-        known = ", ".join(name for name in GpuConfig.model_fields)
-        return f"{where}: unknown field; {CONFIG_API_VERSION} has {known}"
-    return f"{where}: found {_shown(detail['input'])}; {detail['msg'][0].lower()}{detail['msg'][1:]}"
+        model: type[BaseModel] = GpuConfig if len(detail["loc"]) == 1 else Memory
+        return f"{where}: unknown field; {CONFIG_API_VERSION} has {', '.join(model.model_fields)}"
+    if detail["type"] == "model_type":
+        return f"{where}: found {_shown(detail['input'])}; expected an object"
+    message = detail["msg"].removeprefix("Value error, ")
+    return f"{where}: found {_shown(detail['input'])}; {message[0].lower()}{message[1:]}"
 
 
 def _shown(value: object) -> str:

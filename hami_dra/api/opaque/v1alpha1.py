@@ -4,13 +4,17 @@ How much is what the scheduler charged (`consumedCapacity`).  Invariant: frozen,
 """
 
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from hami_dra.api.names import CONFIG_API_VERSION, CONFIG_KIND
+from hami_dra.api.quantity import parse_quantity
 
-__all__ = ["GpuConfig", "Isolation", "Priority", "Qos"]
+__all__ = ["GpuConfig", "Isolation", "Memory", "Priority", "Qos"]
+
+_MOST_BYTES: Final = 2**63 - 1
+"""A Kubernetes quantity ends there."""
 
 
 class Isolation(StrEnum):
@@ -41,6 +45,35 @@ class Priority(StrEnum):
     LOW = "Low"
 
 
+def _read_bytes(value: object) -> object:
+    """A quantity is a string or, as in Kubernetes, a bare number."""
+    if isinstance(value, str):
+        return parse_quantity(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError("expected a quantity such as 8Gi")  # noqa: TRY004 - pydantic reports ValueErrors of a validator
+    return value
+
+
+Bytes = Annotated[
+    int,
+    BeforeValidator(_read_bytes),
+    Field(ge=0, le=_MOST_BYTES),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 0}]}),
+]
+
+
+class Memory(BaseModel):
+    """How a share's memory behaves."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    oversubscription: Bytes | None = Field(
+        default=None,
+        description="How much may be allocated beyond the share's memory, as a quantity such as 8Gi. What exceeds the share "
+        "becomes managed memory, which the driver pages to host memory. Needs isolation Guard. Default: 0.",
+    )
+
+
 class GpuConfig(BaseModel):
     """Opaque parameters of a request for a GPU."""
 
@@ -61,3 +94,4 @@ class GpuConfig(BaseModel):
     priority: Priority | None = Field(
         default=None, strict=False, description="Who goes first among the shares of one card. Default: Normal."
     )
+    memory: Memory | None = Field(default=None, description="How the share's memory behaves.")

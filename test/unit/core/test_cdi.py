@@ -111,4 +111,7 @@ def test_published_data_says_the_limits_in_words_of_the_api() -> None:
         "priority": "Normal",
     }
     assert "memory" not in whole["limits"]
+    configs = (config(gpu_config(memory={"oversubscription": "8192Mi"})),)
+    (more,) = resolve(read_allocation(claim(result(), configs=configs)))
+    assert share_data(allocation.uid, more)["limits"] == share["limits"] | {"oversubscription": "8Gi"}
     assert whole["containerEdits"] == {"mounts": []}

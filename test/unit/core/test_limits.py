@@ -1,6 +1,7 @@
 """Limits files as bytes."""
 
 import struct
+import zlib
 from dataclasses import replace
 
 import pytest
@@ -28,13 +29,15 @@ LIMITS = Limits(
     cores=st.integers(0, 100),
     qos=st.sampled_from(Qos),
     priority=st.sampled_from(Priority),
-    generation=st.integers(0, 2**64 - 1),
+    numbers=st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.integers(0, 2**32 - 1)),
 )
-def test_a_page_is_read_back_as_it_was(memory: int, cores: int, qos: Qos, priority: Priority, generation: int) -> None:
+def test_a_page_is_read_back_as_it_was(
+    memory: int, cores: int, qos: Qos, priority: Priority, numbers: tuple[int, int, int]
+) -> None:
     """Every value survives, whatever it is."""
-    limits = replace(
-        LIMITS, memory_limit_bytes=memory, cores_percent=cores, qos=qos, priority=priority, generation=generation
-    )
+    limits = replace(LIMITS, memory_limit_bytes=memory, cores_percent=cores, qos=qos, priority=priority)
+    generation, managed, granted = numbers
+    limits = replace(limits, generation=generation, managed_limit_bytes=managed, granted_permille=granted)
     page = encode(limits)
     assert len(page) == abi.LIMITS_SIZE
     assert decode(page) == limits
@@ -75,3 +78,14 @@ def test_a_text_that_does_not_fit_is_refused() -> None:
     """A name is never cut: two shares could become one."""
     with pytest.raises(ValueError, match="does not fit"):
         encode(replace(LIMITS, share=ShareKey("x" * 160)))
+
+
+@pytest.mark.parametrize("offset", [abi.LIMITS_QOS_OFFSET, abi.LIMITS_PRIORITY_OFFSET])
+def test_a_word_that_nobody_knows_is_refused(offset: int) -> None:
+    """A page of a later release may name a QoS that this one does not have."""
+    page = bytearray(encode(LIMITS))
+    struct.pack_into("<I", page, offset, 7)
+    struct.pack_into("<I", page, abi.LIMITS_CHECKSUM_OFFSET, 0)
+    struct.pack_into("<I", page, abi.LIMITS_CHECKSUM_OFFSET, zlib.crc32(page))
+    with pytest.raises(ValueError, match="unknown value 7"):
+        decode(bytes(page))

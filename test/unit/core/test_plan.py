@@ -136,6 +136,18 @@ def test_a_record_is_read_back_as_it_was() -> None:
     assert from_json(to_json(mine)) == mine
 
 
+def test_oversubscription_reaches_the_guard_and_survives_the_ledger() -> None:
+    """It is charged to nobody: the memory limit stays what the scheduler booked."""
+    configs = (config(gpu_config(memory={"oversubscription": "8Gi"})),)
+    mine = plan(claim(result(), configs=configs))
+    limits = mine.shares[0].limits
+    assert limits is not None
+    assert (limits.memory_limit_bytes, limits.managed_limit_bytes) == (16 << 30, 8 << 30)
+    assert from_json(to_json(mine)) == mine
+    older = to_json(mine).replace('"oversubscriptionBytes":8589934592,', "")
+    assert from_json(older).shares[0].spec.oversubscription_bytes == 0
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"namespace":"a","name":"b","uid":"c","shares":[{}]}'])
 def test_a_broken_record_is_corrupt(text: str) -> None:
     """Whatever lies in the ledger, reading it ends in one kind of error."""

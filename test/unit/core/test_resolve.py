@@ -61,3 +61,27 @@ def test_qos_and_cores_must_agree(qos: str, cores: str) -> None:
     """A share of cores needs cores, and best effort has none."""
     with pytest.raises(InvalidConfig, match=f"qos {qos}"):
         specs(claim(result(consumedCapacity={"cores": cores}), configs=(config(gpu_config(qos=qos)),)))
+
+
+def test_oversubscription_is_merged_like_every_field() -> None:
+    """The claim's word goes before the class's; an empty object says nothing; zero takes it back."""
+    of_class = config(gpu_config(memory={"oversubscription": "8Gi"}), source="FromClass")
+    for memory, expected in (({}, 8 << 30), ({"oversubscription": "2Gi"}, 2 << 30), ({"oversubscription": 0}, 0)):
+        (share,) = specs(claim(result(), configs=(of_class, config(gpu_config(memory=memory)))))
+        assert share.oversubscription_bytes == expected
+    (share,) = specs(claim(result()))
+    assert share.oversubscription_bytes == 0
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_oversubscription_needs_the_guard(*, whole: bool) -> None:
+    """Nobody else could tell what exceeds the share; a whole card gets the guard when it is asked for."""
+    memory = {"oversubscription": "8Gi"}
+    made = result(shareID=None, consumedCapacity=None) if whole else result()
+    unguarded = gpu_config(memory=memory) if whole else gpu_config(memory=memory, isolation="None")
+    with pytest.raises(
+        InvalidConfig, match=r"memory\.oversubscription 8Gi needs isolation Guard, but isolation is None"
+    ):
+        specs(claim(made, configs=(config(unguarded),)))
+    (share,) = specs(claim(made, configs=(config(gpu_config(memory=memory, isolation="Guard")),)))
+    assert share.oversubscription_bytes == 8 << 30

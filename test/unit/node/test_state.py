@@ -50,7 +50,7 @@ def test_the_files_say_what_was_allocated(rig: Rig) -> None:
     limits = decode((share / "limits").read_bytes())
     assert (limits.memory_limit_bytes, limits.cores_percent, limits.share) == (16 << 30, 30, KEY)
     modes = [stat.S_IMODE(path.stat().st_mode) for path in (share.parent, share, share / "limits", share / "usage")]
-    assert modes == [0o711, 0o711, 0o444, 0o666]
+    assert modes == [0o711, 0o711, 0o644, 0o666]
     spec = json.loads(rig.cdi_file("train-uid").read_text())
     (device,) = spec["devices"]
     assert device["containerEdits"]["mounts"][1]["hostPath"] == f"/var/lib/hami-dra/claims/train-uid/{KEY}/limits"
