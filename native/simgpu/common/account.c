@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "engine.h"
 #include "lock.h"
 
 #define READ_ATTEMPTS 200
@@ -101,8 +102,8 @@ static bool find_slot(const sim_store *store, uint32_t *slot) {
   return false;
 }
 
-/* Somebody may have cut the file short since it was mapped; a page without file behind it must not be touched. */
-static bool intact(sim_session *session) {
+/* Somebody may have cut the file short since it was mapped. */
+bool sim_session_intact(sim_session *session) {
   struct timespec now = {0, 0};
   struct stat status;
   clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
@@ -114,7 +115,7 @@ static bool intact(sim_session *session) {
 }
 
 static sim_status enter(sim_session *session) {
-  if (!intact(session)) return SIM_INVALID;
+  if (!sim_session_intact(session)) return SIM_INVALID;
   sim_status status = sim_lock(&session->store, session->lock_word);
   if (status != SIM_OK) return status;
   sim_state *state = session->store.map;
@@ -128,9 +129,11 @@ sim_status sim_session_begin(sim_session *session, const sim_store *store) {
   memset(session, 0, sizeof *session);
   session->store = *store;
   session->intact_at = INT64_MIN / 2;
+  for (uint32_t i = 0; i < SIM_MAX_CARDS; i++) pthread_mutex_init(&session->engine_mutexes[i], NULL);
   if (!find_slot(store, &session->slot)) return SIM_BUSY;
   uint32_t ticket = __atomic_add_fetch(&store->map->header.ticket, 1u, __ATOMIC_RELAXED);
   session->lock_word = sim_lock_word(session->slot, ticket);
+  session->identity = sim_identity(session->slot, ticket);
   sim_status status = enter(session);
   if (status != SIM_OK) return status;
   write_slot(session, ticket);
@@ -208,12 +211,12 @@ void sim_count_launch(sim_session *session, uint32_t card) {
 }
 
 void sim_count_context(sim_session *session, uint32_t card, int change) {
-  if (!intact(session)) return;
+  if (!sim_session_intact(session)) return;
   __atomic_fetch_add(&own_slot(session)->cards[card].contexts, (uint64_t)(int64_t)change, __ATOMIC_RELAXED);
 }
 
 uint64_t sim_context_overhead(sim_session *session, uint32_t card) {
-  if (!intact(session)) return 0;
+  if (!sim_session_intact(session)) return 0;
   return load(&session->store.map->cards[card].context_overhead_bytes);
 }
 
@@ -237,7 +240,7 @@ static sim_status settle(sim_session *session) {
 }
 
 sim_status sim_used(sim_session *session, uint32_t card, uint64_t *used_bytes) {
-  if (!intact(session)) return SIM_INVALID;
+  if (!sim_session_intact(session)) return SIM_INVALID;
   const sim_header *header = &session->store.map->header;
   const uint64_t *sum = &session->store.map->cards[card].used_bytes;
   for (;;) {
@@ -301,13 +304,14 @@ static bool sum_usable(const sim_store *store, const sim_header *before) {
   return now.sums_stale == 0 && now.reaps == before->reaps && now.reaps % 2 == 0;
 }
 
-static void add_process(const sim_slot *slot, pid_t pid, const sim_slot_card *use, sim_usage *usage) {
+static void add_process(const sim_slot *slot, uint32_t index, pid_t pid, uint32_t card, sim_usage *usage) {
   if (usage->processes != NULL) {
     sim_process *process = &usage->processes[usage->process_count];
     process->pid = pid != 0 ? pid : slot->pid;
     memcpy(process->command, slot->command, sizeof process->command);
     process->command[sizeof process->command - 1] = '\0';
-    process->use = *use;
+    process->use = slot->cards[card];
+    process->identity = sim_identity(index, slot->ticket);
   }
   usage->process_count++;
 }
@@ -331,7 +335,7 @@ static void sum_up(const sim_store *store, const snapshot *seen, uint32_t card, 
     if (seen->slots[i].state == 0 || (use->used_bytes == 0 && use->contexts == 0)) continue;
     if (sim_slot_owner(store->fd, i, &pid)) {
       usage->used_bytes = add_saturating(usage->used_bytes, use->used_bytes);
-      add_process(&seen->slots[i], pid, use, usage);
+      add_process(&seen->slots[i], i, pid, card, usage);
     } else {
       *dead = add_saturating(*dead, last_word(store, i, card));
     }

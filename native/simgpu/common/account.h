@@ -29,9 +29,14 @@ typedef struct sim_session {
   sim_store store;
   uint32_t slot;
   uint32_t lock_word;
+  uint64_t identity;                             /* see engine.h */
+  pthread_mutex_t engine_mutexes[SIM_MAX_CARDS]; /* of this process's threads, before an engine's own lock */
   int64_t intact_at;                  /* when the state file was last seen to have its size, by the coarse clock */
   uint64_t used_bytes[SIM_MAX_CARDS]; /* under the lock */
 } sim_session;
+
+/* Whether the mapped state file is as long as it was a moment ago: a page without file behind it must not be touched. */
+bool sim_session_intact(sim_session *session);
 
 /* Takes a slot through a store that was opened for writing. */
 sim_status sim_session_begin(sim_session *session, const sim_store *store);
@@ -61,6 +66,7 @@ sim_status sim_used(sim_session *session, uint32_t card, uint64_t *used_bytes);
 typedef struct sim_process {
   pid_t pid; /* as the caller's pid namespace has it, else as the process itself has it */
   char command[20];
+  uint64_t identity; /* see engine.h */
   sim_slot_card use;
 } sim_process;
 

@@ -66,9 +66,7 @@ static bool exchange(uint32_t *lock, uint32_t seen, uint32_t wanted) {
   return __atomic_compare_exchange_n(lock, &seen, wanted, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
 }
 
-sim_status sim_lock(const sim_store *store, uint32_t word) {
-  sim_header *header = &store->map->header;
-  uint32_t *lock = &header->lock;
+sim_status sim_lock_take(const sim_store *store, uint32_t *lock, uint32_t *sequence, uint32_t word, bool *stolen) {
   uint32_t waiters = 0;
   for (int spins = 0, waits = 0;;) {
     uint32_t seen = __atomic_load_n(lock, __ATOMIC_RELAXED);
@@ -77,9 +75,8 @@ sim_status sim_lock(const sim_store *store, uint32_t word) {
     } else if (spins < SPINS) {
       spins++;
     } else if (waits > 0 && !owner_alive(store, seen, word)) {
-      if (!exchange(lock, seen, word | SIM_LOCK_WAITERS)) continue;
-      __atomic_store_n(&header->sums_stale, 1u, __ATOMIC_RELAXED);
-      break;
+      *stolen = exchange(lock, seen, word | SIM_LOCK_WAITERS);
+      if (*stolen) break;
     } else if (waits >= GIVE_UP_AFTER_WAITS) {
       return SIM_BUSY;
     } else if ((seen & SIM_LOCK_WAITERS) != 0 || exchange(lock, seen, seen | SIM_LOCK_WAITERS)) {
@@ -88,19 +85,32 @@ sim_status sim_lock(const sim_store *store, uint32_t word) {
       waits++;
     }
   }
-  /* Odd already if an owner died at work.  Changes of slots are stores with release: nobody sees one before this. */
-  __atomic_store_n(&header->sequence, __atomic_load_n(&header->sequence, __ATOMIC_RELAXED) | 1u, __ATOMIC_RELAXED);
+  /* Odd already if an owner died at work.  Changes under the lock are stores with release: nobody sees one before this. */
+  __atomic_store_n(sequence, __atomic_load_n(sequence, __ATOMIC_RELAXED) | 1u, __ATOMIC_RELAXED);
   return SIM_OK;
 }
 
-void sim_unlock(const sim_store *store) {
-  sim_header *header = &store->map->header;
-  __atomic_store_n(&header->sequence, (__atomic_load_n(&header->sequence, __ATOMIC_RELAXED) | 1u) + 1u,
-                   __ATOMIC_RELEASE);
-  uint32_t before = __atomic_exchange_n(&header->lock, 0, __ATOMIC_RELEASE);
+void sim_lock_give(uint32_t *lock, uint32_t *sequence) {
+  __atomic_store_n(sequence, (__atomic_load_n(sequence, __ATOMIC_RELAXED) | 1u) + 1u, __ATOMIC_RELEASE);
+  uint32_t before = __atomic_exchange_n(lock, 0, __ATOMIC_RELEASE);
   if ((before & SIM_LOCK_WAITERS) != 0) {
     int kept = errno;
-    syscall(SYS_futex, &header->lock, FUTEX_WAKE, 1, NULL, NULL, 0);
+    syscall(SYS_futex, lock, FUTEX_WAKE, 1, NULL, NULL, 0);
     errno = kept;
   }
+}
+
+sim_status sim_lock(const sim_store *store, uint32_t word) {
+  sim_header *header = &store->map->header;
+  bool stolen = false;
+  sim_status status = sim_lock_take(store, &header->lock, &header->sequence, word, &stolen);
+  if (stolen) __atomic_store_n(&header->sums_stale, 1u, __ATOMIC_RELAXED);
+  return status;
+}
+
+void sim_unlock(const sim_store *store) { sim_lock_give(&store->map->header.lock, &store->map->header.sequence); }
+
+bool sim_lock_held(const sim_store *store, uint32_t seen) {
+  uint32_t owner = seen & SIM_LOCK_SLOT_MASK;
+  return owner != 0 && owner <= SIM_MAX_SLOTS && sim_slot_owner(store->fd, owner - 1, NULL);
 }

@@ -20,7 +20,16 @@
 /* The lock word of the process with `slot` and `ticket`. */
 uint32_t sim_lock_word(uint32_t slot, uint32_t ticket);
 
-/* Takes the lock as `word` and makes the sequence odd; SIM_BUSY after several seconds. */
+/* Takes any such lock word of the store and makes its sequence odd.  `stolen`: its owner died at work. */
+sim_status sim_lock_take(const sim_store *store, uint32_t *lock, uint32_t *sequence, uint32_t word, bool *stolen);
+
+/* Makes the sequence even and gives that lock back. */
+void sim_lock_give(uint32_t *lock, uint32_t *sequence);
+
+/* Whether a living process holds the lock that reads `seen`. */
+bool sim_lock_held(const sim_store *store, uint32_t seen);
+
+/* Takes the lock of the slots as `word` and makes the sequence odd; SIM_BUSY after several seconds. */
 sim_status sim_lock(const sim_store *store, uint32_t word);
 
 /* Makes the sequence even and gives the lock back. */

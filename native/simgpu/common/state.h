@@ -10,6 +10,7 @@
  *            and however it died, and with it everything that the slot says stops to count.  A card's used memory
  *            is the sum over the slots of living processes; `used_bytes` of the card is a running sum over all
  *            slots, those of the dead included until somebody looks (see account.h).
+ * Engines    one for each card: what runs on it and when; see engine_state.h.
  * lock       serialises changes of slots; see lock.h.  `sequence` is odd while a change is under way, for readers
  *            without lock.
  *
@@ -23,9 +24,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine_state.h"
+
 #define SIM_STATE_PATH "dev/nvidiactl"
 #define SIM_MAGIC "SIMGPU01"
-#define SIM_STATE_VERSION 1u
+#define SIM_STATE_VERSION 2u
 #define SIM_MAX_CARDS 32u
 #define SIM_MAX_SLOTS 1024u
 
@@ -105,6 +108,8 @@ typedef struct sim_state {
   sim_header header;
   sim_card cards[SIM_MAX_CARDS];
   sim_slot slots[SIM_MAX_SLOTS];
+  sim_kernel_table kernels;
+  sim_engine engines[SIM_MAX_CARDS]; /* the file is sparse: engines that nobody uses take no room */
 } sim_state;
 
 #define SIM_STATE_SIZE sizeof(sim_state)
@@ -116,6 +121,8 @@ static_assert(offsetof(sim_card, memory_bytes) == 256, "layout of a card");
 static_assert(sizeof(sim_slot) == 1152, "layout of a slot");
 static_assert(offsetof(sim_slot, cards) == 128, "layout of a slot");
 static_assert(sizeof(sim_header) == 4096, "layout of the state");
-static_assert(SIM_STATE_SIZE == 4096 + 32 * 1024 + 1024 * 1152, "layout of the state");
+static_assert(SIM_MAX_SLOTS == SIM_ENGINE_PROCESSES, "layout of the state");
+static_assert(offsetof(sim_state, kernels) == 4096 + 32 * 1024 + 1024 * 1152, "layout of the state");
+static_assert(SIM_STATE_SIZE == offsetof(sim_state, engines) + 32 * sizeof(sim_engine), "layout of the state");
 
 #endif

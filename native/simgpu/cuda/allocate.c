@@ -1,5 +1,6 @@
 /* Allocation of device, managed and host memory. */
 #include "memory.h"
+#include "queue.h"
 
 #define PITCH_BYTES 512u
 
@@ -44,6 +45,7 @@ CUresult cuMemAllocManaged(CUdeviceptr *dptr, size_t bytesize, unsigned int flag
 CUresult cuMemFree_v2(CUdeviceptr dptr) {
   TRY(driver_ready());
   if (dptr == 0) return CUDA_SUCCESS;
+  TRY(queue_wait_present());
   return memory_free((uintptr_t)dptr, MEMORY_DEVICE | MEMORY_MANAGED);
 }
 
@@ -79,6 +81,7 @@ CUresult cuMemAllocHost_v2(void **pp, size_t bytesize) {
 
 CUresult cuMemFreeHost(void *p) {
   TRY(driver_ready());
+  TRY(queue_wait_present());
   return memory_free((uintptr_t)p, MEMORY_HOST);
 }
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "memory.h"
+#include "queue.h"
 
 #define MOST_CONTEXTS 256
 #define SCHEDULING_FLAGS                                                                      \
@@ -69,6 +70,7 @@ static CUresult activate(CUcontext context) {
 
 static void deactivate(CUcontext context) {
   if (!context->active) return;
+  queue_wait_context(context);
   memory_release_context(context);
   if (context->overhead_bytes > 0) sim_discharge(&the_driver.session, context_card(context), context->overhead_bytes);
   context->overhead_bytes = 0;
@@ -295,10 +297,14 @@ CUresult cuCtxGetApiVersion(CUcontext ctx, unsigned int *version) {
 
 CUresult cuCtxSynchronize(void) {
   CUcontext current;
-  return context_current(&current);
+  TRY(context_current(&current));
+  return queue_wait_context(current);
 }
 
-CUresult cuCtxSynchronize_v2(CUcontext ctx) { return context_or_current(ctx, &ctx); }
+CUresult cuCtxSynchronize_v2(CUcontext ctx) {
+  TRY(context_or_current(ctx, &ctx));
+  return queue_wait_context(ctx);
+}
 
 CUresult cuCtxGetLimit(size_t *pvalue, CUlimit limit) {
   CUcontext current;

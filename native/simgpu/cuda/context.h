@@ -14,6 +14,10 @@ struct CUctx_st {
   uint64_t overhead_bytes; /* charged for the context itself */
   CUfunc_cache cache;
   CUsharedconfig shared_config;
+  CUstream legacy;          /* the default stream, made at its first use */
+  unsigned int busy_legacy; /* queues of each kind that have work; see queue.h */
+  unsigned int busy_blocking;
+  unsigned int busy_others;
 };
 
 /* The current context, or why there is none. */

@@ -1,7 +1,9 @@
-/* Copies of and writes to linear memory.  Work is done when it is submitted: the asynchronous forms are the
- * synchronous ones. */
+/* Copies of and writes to linear memory.  They take no time on the card.  Synchronous ones wait for what is before them
+ * in the default stream; asynchronous ones move their bytes at once, since no kernel changes any, unless work of the
+ * host, which may, waits to be done before them. */
 #include <string.h>
 
+#include "host_work.h"
 #include "memory.h"
 #include "stream.h"
 
@@ -10,10 +12,10 @@ static CUresult copy(CUdeviceptr to, CUdeviceptr from, size_t size) {
   return CUDA_SUCCESS;
 }
 
-static CUresult begin(CUstream stream) {
-  CUcontext current;
-  TRY(context_current(&current));
-  return stream_check(stream);
+static CUresult begin(CUstream handle) {
+  CUstream stream;
+  TRY(stream_find(handle, &stream));
+  return host_work_pending() ? queue_wait(stream->queue) : CUDA_SUCCESS;
 }
 
 CUresult cuMemcpyAsync(CUdeviceptr dst, CUdeviceptr src, size_t ByteCount, CUstream hStream) {
@@ -52,23 +54,28 @@ CUresult cuMemcpyPeerAsync(CUdeviceptr dstDevice, CUcontext dstContext, CUdevice
 }
 
 CUresult cuMemcpy(CUdeviceptr dst, CUdeviceptr src, size_t ByteCount) {
+  TRY(stream_synchronous());
   return cuMemcpyAsync(dst, src, ByteCount, NULL);
 }
 
 CUresult cuMemcpyHtoD_v2(CUdeviceptr dstDevice, const void *srcHost, size_t ByteCount) {
+  TRY(stream_synchronous());
   return cuMemcpyHtoDAsync_v2(dstDevice, srcHost, ByteCount, NULL);
 }
 
 CUresult cuMemcpyDtoH_v2(void *dstHost, CUdeviceptr srcDevice, size_t ByteCount) {
+  TRY(stream_synchronous());
   return cuMemcpyDtoHAsync_v2(dstHost, srcDevice, ByteCount, NULL);
 }
 
 CUresult cuMemcpyDtoD_v2(CUdeviceptr dstDevice, CUdeviceptr srcDevice, size_t ByteCount) {
+  TRY(stream_synchronous());
   return cuMemcpyDtoDAsync_v2(dstDevice, srcDevice, ByteCount, NULL);
 }
 
 CUresult cuMemcpyPeer(CUdeviceptr dstDevice, CUcontext dstContext, CUdeviceptr srcDevice, CUcontext srcContext,
                       size_t ByteCount) {
+  TRY(stream_synchronous());
   return cuMemcpyPeerAsync(dstDevice, dstContext, srcDevice, srcContext, ByteCount, NULL);
 }
 
@@ -123,25 +130,31 @@ CUresult cuMemsetD2D32Async(CUdeviceptr dstDevice, size_t dstPitch, unsigned int
 }
 
 CUresult cuMemsetD8_v2(CUdeviceptr dstDevice, unsigned char uc, size_t N) {
+  TRY(stream_synchronous());
   return cuMemsetD8Async(dstDevice, uc, N, NULL);
 }
 
 CUresult cuMemsetD16_v2(CUdeviceptr dstDevice, unsigned short us, size_t N) {
+  TRY(stream_synchronous());
   return cuMemsetD16Async(dstDevice, us, N, NULL);
 }
 
 CUresult cuMemsetD32_v2(CUdeviceptr dstDevice, unsigned int ui, size_t N) {
+  TRY(stream_synchronous());
   return cuMemsetD32Async(dstDevice, ui, N, NULL);
 }
 
 CUresult cuMemsetD2D8_v2(CUdeviceptr dstDevice, size_t dstPitch, unsigned char uc, size_t Width, size_t Height) {
+  TRY(stream_synchronous());
   return cuMemsetD2D8Async(dstDevice, dstPitch, uc, Width, Height, NULL);
 }
 
 CUresult cuMemsetD2D16_v2(CUdeviceptr dstDevice, size_t dstPitch, unsigned short us, size_t Width, size_t Height) {
+  TRY(stream_synchronous());
   return cuMemsetD2D16Async(dstDevice, dstPitch, us, Width, Height, NULL);
 }
 
 CUresult cuMemsetD2D32_v2(CUdeviceptr dstDevice, size_t dstPitch, unsigned int ui, size_t Width, size_t Height) {
+  TRY(stream_synchronous());
   return cuMemsetD2D32Async(dstDevice, dstPitch, ui, Width, Height, NULL);
 }

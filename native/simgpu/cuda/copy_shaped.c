@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "array.h"
+#include "host_work.h"
 #include "memory.h"
 #include "stream.h"
 
@@ -56,10 +57,10 @@ static CUresult place(side *at, const extent *box) {
   return at->type == CU_MEMORYTYPE_UNIFIED ? memory_check_any(at->first, size) : CUDA_SUCCESS;
 }
 
-static CUresult copy_box(side *to, side *from, const extent *box, CUstream stream) {
-  CUcontext current;
-  TRY(context_current(&current));
-  TRY(stream_check(stream));
+static CUresult copy_box(side *to, side *from, const extent *box, CUstream handle) {
+  CUstream stream;
+  TRY(stream_find(handle, &stream));
+  if (host_work_pending()) TRY(queue_wait(stream->queue));
   if (box->width_bytes == 0 || box->height == 0 || box->depth == 0) return CUDA_SUCCESS;
   TRY(place(to, box));
   TRY(place(from, box));
@@ -94,9 +95,12 @@ CUresult cuMemcpy2DAsync_v2(const CUDA_MEMCPY2D *pCopy, CUstream hStream) {
   return copy_box(&to, &from, &box, hStream);
 }
 
-CUresult cuMemcpy2D_v2(const CUDA_MEMCPY2D *pCopy) { return cuMemcpy2DAsync_v2(pCopy, NULL); }
+CUresult cuMemcpy2D_v2(const CUDA_MEMCPY2D *pCopy) {
+  TRY(stream_synchronous());
+  return cuMemcpy2DAsync_v2(pCopy, NULL);
+}
 
-CUresult cuMemcpy2DUnaligned_v2(const CUDA_MEMCPY2D *pCopy) { return cuMemcpy2DAsync_v2(pCopy, NULL); }
+CUresult cuMemcpy2DUnaligned_v2(const CUDA_MEMCPY2D *pCopy) { return cuMemcpy2D_v2(pCopy); }
 
 CUresult cuMemcpy3DAsync_v2(const CUDA_MEMCPY3D *pCopy, CUstream hStream) {
   NEED(pCopy != NULL && known(pCopy->srcMemoryType) && known(pCopy->dstMemoryType));
@@ -121,7 +125,10 @@ CUresult cuMemcpy3DAsync_v2(const CUDA_MEMCPY3D *pCopy, CUstream hStream) {
   return copy_box(&to, &from, &box, hStream);
 }
 
-CUresult cuMemcpy3D_v2(const CUDA_MEMCPY3D *pCopy) { return cuMemcpy3DAsync_v2(pCopy, NULL); }
+CUresult cuMemcpy3D_v2(const CUDA_MEMCPY3D *pCopy) {
+  TRY(stream_synchronous());
+  return cuMemcpy3DAsync_v2(pCopy, NULL);
+}
 
 /* ---- arrays as rows of bytes ------------------------------------------------------------------------------------- */
 
@@ -146,23 +153,28 @@ CUresult cuMemcpyAtoHAsync_v2(void *dstHost, CUarray srcArray, size_t srcOffset,
 }
 
 CUresult cuMemcpyHtoA_v2(CUarray dstArray, size_t dstOffset, const void *srcHost, size_t ByteCount) {
+  TRY(stream_synchronous());
   return cuMemcpyHtoAAsync_v2(dstArray, dstOffset, srcHost, ByteCount, NULL);
 }
 
 CUresult cuMemcpyAtoH_v2(void *dstHost, CUarray srcArray, size_t srcOffset, size_t ByteCount) {
+  TRY(stream_synchronous());
   return cuMemcpyAtoHAsync_v2(dstHost, srcArray, srcOffset, ByteCount, NULL);
 }
 
 CUresult cuMemcpyDtoA_v2(CUarray dstArray, size_t dstOffset, CUdeviceptr srcDevice, size_t ByteCount) {
+  TRY(stream_synchronous());
   return copy_row(of_array(dstArray, dstOffset), of_memory(CU_MEMORYTYPE_DEVICE, (uintptr_t)srcDevice), ByteCount,
                   NULL);
 }
 
 CUresult cuMemcpyAtoD_v2(CUdeviceptr dstDevice, CUarray srcArray, size_t srcOffset, size_t ByteCount) {
+  TRY(stream_synchronous());
   return copy_row(of_memory(CU_MEMORYTYPE_DEVICE, (uintptr_t)dstDevice), of_array(srcArray, srcOffset), ByteCount,
                   NULL);
 }
 
 CUresult cuMemcpyAtoA_v2(CUarray dstArray, size_t dstOffset, CUarray srcArray, size_t srcOffset, size_t ByteCount) {
+  TRY(stream_synchronous());
   return copy_row(of_array(dstArray, dstOffset), of_array(srcArray, srcOffset), ByteCount, NULL);
 }

@@ -36,6 +36,7 @@ typedef struct gpu {
   unsigned int primary_flags;
   CUmemoryPool default_pool;
   CUmemoryPool current_pool;
+  struct queue *queues; /* see queue.h */
 } gpu;
 
 typedef struct driver {

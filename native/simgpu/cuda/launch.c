@@ -1,6 +1,8 @@
-/* Functions and their launches.  A launch is checked and counted; the kernel itself does nothing and takes no time. */
-#include "module.h"
-#include "stream.h"
+/* Functions and their launches.  A kernel does nothing but take time: what its argument says if it is simgpu's own, what
+ * the node's table says otherwise, and none by default. */
+#include "launch.h"
+
+#include <string.h>
 
 #define MOST_THREADS 1024u
 #define MOST_GRID_YZ 65535u
@@ -13,31 +15,74 @@ static CUresult check_shape(const unsigned int grid[3], const unsigned int block
   return CUDA_SUCCESS;
 }
 
-static CUresult launch(CUfunction function, const unsigned int grid[3], const unsigned int block[3],
-                       unsigned int shared, CUstream stream) {
-  CUcontext current;
+/* The kernel's share of the card while it runs, by threads alone, in thousandths. */
+static uint32_t occupancy_of(const sim_card *card, const unsigned int grid[3], const unsigned int block[3]) {
+  uint64_t blocks = (uint64_t)grid[0] * grid[1] * grid[2];
+  uint64_t at_once = (uint64_t)card->sm_count * (card->threads_per_sm / (block[0] * block[1] * block[2]));
+  if (blocks >= at_once) return SIM_FULL_OCCUPANCY;
+  uint64_t share = blocks * SIM_FULL_OCCUPANCY / at_once;
+  return share > 0 ? (uint32_t)share : 1;
+}
+
+/* The first parameter, however the program passes it. */
+static uint64_t first_parameter(void **parameters, void **extra) {
+  uint64_t value = 0;
+  const void *from = parameters != NULL ? parameters[0] : NULL;
+  for (; from == NULL && extra != NULL && *extra != CU_LAUNCH_PARAM_END; extra += 2)
+    if (*extra == CU_LAUNCH_PARAM_BUFFER_POINTER) from = extra[1];
+  if (from != NULL) memcpy(&value, from, sizeof value);
+  return value;
+}
+
+uint64_t launch_duration_ns(CUfunction function, void **parameters, void **extra) {
+  if (function->sleeps) return first_parameter(parameters, extra);
+  uint32_t version = sim_kernel_version(&the_driver.session);
+  if (__atomic_load_n(&function->table_version, __ATOMIC_ACQUIRE) != version) {
+    __atomic_store_n(&function->duration_ns, sim_kernel_duration(&the_driver.session, function->name),
+                     __ATOMIC_RELAXED);
+    __atomic_store_n(&function->table_version, version, __ATOMIC_RELEASE);
+  }
+  return __atomic_load_n(&function->duration_ns, __ATOMIC_RELAXED);
+}
+
+CUresult launch_put(queue *to, uint64_t duration_ns, uint32_t occupancy) {
+  if (duration_ns == 0 && queue_idle(to)) return CUDA_SUCCESS;
+  return queue_put(to, &(sim_item){.kind = SIM_ITEM_KERNEL, .value = duration_ns, .occupancy = occupancy}, NULL, NULL);
+}
+
+typedef struct shape {
+  unsigned int grid[3];
+  unsigned int block[3];
+  unsigned int shared;
+} shape;
+
+static CUresult launch(CUfunction function, const shape *of, CUstream handle, void **parameters, void **extra) {
+  CUstream stream;
+  NEED(parameters == NULL || extra == NULL);
   TRY(function_check(function));
-  TRY(context_current(&current));
-  TRY(stream_check(stream));
-  TRY(check_shape(grid, block));
-  NEED(shared <= the_driver.devices[current->ordinal].facts.shared_bytes_per_sm);
-  sim_count_launch(&the_driver.session, context_card(current));
-  return CUDA_SUCCESS;
+  TRY(stream_find(handle, &stream));
+  TRY(check_shape(of->grid, of->block));
+  const sim_card *card = &the_driver.devices[stream->context->ordinal].facts;
+  NEED(of->shared <= card->shared_bytes_per_sm);
+  uint64_t duration = launch_duration_ns(function, parameters, extra);
+  sim_count_launch(&the_driver.session, context_card(stream->context));
+  if (duration == 0 && queue_idle(stream->queue)) return CUDA_SUCCESS;
+  return launch_put(stream->queue, duration, occupancy_of(card, of->grid, of->block));
 }
 
 CUresult cuLaunchKernel(CUfunction f, unsigned int gridDimX, unsigned int gridDimY, unsigned int gridDimZ,
                         unsigned int blockDimX, unsigned int blockDimY, unsigned int blockDimZ,
                         unsigned int sharedMemBytes, CUstream hStream, void **kernelParams, void **extra) {
-  NEED(kernelParams == NULL || extra == NULL);
-  return launch(f, (unsigned int[]){gridDimX, gridDimY, gridDimZ}, (unsigned int[]){blockDimX, blockDimY, blockDimZ},
-                sharedMemBytes, hStream);
+  const shape of = {{gridDimX, gridDimY, gridDimZ}, {blockDimX, blockDimY, blockDimZ}, sharedMemBytes};
+  return launch(f, &of, hStream, kernelParams, extra);
 }
 
 CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction f, void **kernelParams, void **extra) {
-  NEED(config != NULL && (kernelParams == NULL || extra == NULL));
-  return launch(f, (unsigned int[]){config->gridDimX, config->gridDimY, config->gridDimZ},
-                (unsigned int[]){config->blockDimX, config->blockDimY, config->blockDimZ}, config->sharedMemBytes,
-                config->hStream);
+  NEED(config != NULL);
+  const shape of = {{config->gridDimX, config->gridDimY, config->gridDimZ},
+                    {config->blockDimX, config->blockDimY, config->blockDimZ},
+                    config->sharedMemBytes};
+  return launch(f, &of, config->hStream, kernelParams, extra);
 }
 
 CUresult cuLaunchCooperativeKernel(CUfunction f, unsigned int gridDimX, unsigned int gridDimY, unsigned int gridDimZ,

@@ -1,5 +1,6 @@
 /* An image is checked for being one, and its kernels are found by name: PTX lists them as `.entry NAME`, ELF has a
- * section `.text.NAME` for each; whatever else is compressed or packed is taken at its word. */
+ * section `.text.NAME` for each, simgpu's own text has lines `kernel NAME(PARAMETERS)`; whatever else is compressed or
+ * packed is taken at its word. */
 #include "module.h"
 
 #include <elf.h>
@@ -17,6 +18,7 @@ static bool add_function(CUmodule module, const char *name, size_t length) {
   CUfunction function = object_new(OBJECT_FUNCTION, sizeof *function);
   if (function == NULL) return false;
   snprintf(function->name, sizeof function->name, "%.*s", (int)length, name);
+  function->sleeps = strcmp(function->name, SLEEP_KERNEL) == 0;
   function->module = module;
   function->next = module->functions;
   module->functions = function;
@@ -24,12 +26,12 @@ static bool add_function(CUmodule module, const char *name, size_t length) {
   return true;
 }
 
-static bool read_ptx(CUmodule module, const char *text) {
-  static const char ENTRY[] = ".entry";
+/* Adds the names that follow `entry` in a text. */
+static bool read_text(CUmodule module, const char *text, const char *entry) {
   static const char BLANKS[] = " \t\r\n";
   bool good = true;
-  for (const char *found = text; good && (found = strstr(found, ENTRY)) != NULL;) {
-    found += strlen(ENTRY);
+  for (const char *found = text; good && (found = strstr(found, entry)) != NULL;) {
+    found += strlen(entry);
     found += strspn(found, BLANKS);
     size_t length = strcspn(found, " \t\r\n(");
     if (length > 0) good = add_function(module, found, length);
@@ -64,14 +66,17 @@ static bool is_ptx(const char *text) {
   return strncmp(text, ".version", 8) == 0 || strncmp(text, "//", 2) == 0 || strncmp(text, "/*", 2) == 0;
 }
 
+static bool is_own(const char *text) { return strncmp(text, "simgpu\n", 7) == 0; }
+
 static CUresult read_image(CUmodule module, const void *image) {
   uint32_t magic;
   memcpy(&magic, image, sizeof magic);
   module->open_ended = magic == FATBIN_MAGIC || magic == FATBIN_WRAPPER_MAGIC;
   if (module->open_ended) return CUDA_SUCCESS;
   if (memcmp(image, ELFMAG, SELFMAG) == 0) return read_elf(module, image) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_IMAGE;
-  if (!is_ptx(image)) return CUDA_ERROR_INVALID_IMAGE;
-  return read_ptx(module, image) ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+  const char *entry = is_ptx(image) ? ".entry" : is_own(image) ? "\nkernel " : NULL;
+  if (entry == NULL) return CUDA_ERROR_INVALID_IMAGE;
+  return read_text(module, image, entry) ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
 
 CUresult module_new(const void *image, CUcontext context, CUmodule *made) {

@@ -4,12 +4,18 @@
 
 #include "context.h"
 
+/* The kernel that takes as many nanoseconds as its one parameter, a u64, says. */
+#define SLEEP_KERNEL "simgpu_sleep"
+
 struct CUfunc_st {
   object object;
   CUmodule module;
   CUfunction next; /* of the module */
   int dynamic_shared_bytes;
   int preferred_carveout;
+  bool sleeps;            /* takes the time that its one parameter says */
+  uint32_t table_version; /* of the table that the duration is from; 0: of none */
+  uint64_t duration_ns;
   char name[256];
 };
 

@@ -1,53 +1,98 @@
-/* Work is done when it is submitted, so a stream is always idle and an event complete once recorded. */
 #include "stream.h"
 
-#include <time.h>
-
-struct CUstream_st {
-  object object;
-  CUcontext context;
-  unsigned int flags;
-  int priority;
-};
-
-struct CUevent_st {
-  object object;
-  CUcontext context;
-  unsigned int flags;
-  bool recorded;
-  struct timespec time;
-};
+#include "event.h"
+#include "host_work.h"
 
 #define LEAST_PRIORITY 0
 #define GREATEST_PRIORITY (-5)
 
-/* NULL, CU_STREAM_LEGACY and CU_STREAM_PER_THREAD belong to the current context. */
-static bool is_default(CUstream stream) { return (uintptr_t)stream <= (uintptr_t)CU_STREAM_PER_THREAD; }
-
-CUresult stream_check(CUstream stream) {
-  return is_default(stream) || object_is(stream, OBJECT_STREAM) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
-}
-
-static CUresult begin(CUstream stream, CUcontext *context) {
-  TRY(stream_check(stream));
-  TRY(context_current(context));
-  if (!is_default(stream)) *context = stream->context;
+static CUresult make(CUcontext context, queue_kind kind, unsigned int flags, int priority, CUstream *made) {
+  CUstream stream = object_new(OBJECT_STREAM, sizeof *stream);
+  if (stream == NULL) return CUDA_ERROR_OUT_OF_MEMORY;
+  stream->context = context;
+  stream->flags = flags;
+  stream->priority = priority;
+  stream->queue = queue_new(context, kind, priority);
+  if (stream->queue == NULL) {
+    object_delete(stream);
+    return CUDA_ERROR_OUT_OF_MEMORY;
+  }
+  *made = stream;
   return CUDA_SUCCESS;
 }
+
+static void discard(CUstream stream) {
+  queue_delete(stream->queue);
+  object_delete(stream);
+}
+
+/* ---- default streams --------------------------------------------------------------------------------------------- */
+
+static CUresult legacy_stream(CUcontext context, CUstream *found) {
+  *found = __atomic_load_n(&context->legacy, __ATOMIC_ACQUIRE);
+  if (*found != NULL) return CUDA_SUCCESS;
+  CUstream made;
+  TRY(make(context, QUEUE_LEGACY, CU_STREAM_DEFAULT, LEAST_PRIORITY, &made));
+  if (__atomic_compare_exchange_n(&context->legacy, found, made, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+    *found = made;
+  else
+    discard(made);
+  return CUDA_SUCCESS;
+}
+
+static __thread CUstream own_streams; /* one for each context that the thread used this way */
+static pthread_key_t own_key;         /* ends them with their thread */
+static pthread_once_t own_once = PTHREAD_ONCE_INIT;
+
+static void end_of_thread(void *first) {
+  for (CUstream stream = first, next; stream != NULL; stream = next) {
+    next = stream->next;
+    if (driver_ready() == CUDA_SUCCESS) discard(stream);
+  }
+}
+
+static void make_key(void) { pthread_key_create(&own_key, end_of_thread); }
+
+static CUresult per_thread_stream(CUcontext context, CUstream *found) {
+  for (*found = own_streams; *found != NULL; *found = (*found)->next)
+    if ((*found)->context == context) return CUDA_SUCCESS;
+  TRY(make(context, QUEUE_BLOCKING, CU_STREAM_DEFAULT, LEAST_PRIORITY, found));
+  (*found)->next = own_streams;
+  own_streams = *found;
+  pthread_once(&own_once, make_key);
+  pthread_setspecific(own_key, own_streams);
+  return CUDA_SUCCESS;
+}
+
+CUresult stream_find(CUstream handle, CUstream *found) {
+  CUcontext current;
+  TRY(context_current(&current));
+  if ((uintptr_t)handle <= (uintptr_t)CU_STREAM_LEGACY) return legacy_stream(current, found);
+  if (handle == CU_STREAM_PER_THREAD) return per_thread_stream(current, found);
+  *found = handle;
+  return object_is(handle, OBJECT_STREAM) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+}
+
+CUresult stream_check(CUstream stream) {
+  bool is_default = (uintptr_t)stream <= (uintptr_t)CU_STREAM_PER_THREAD;
+  return is_default || object_is(stream, OBJECT_STREAM) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+}
+
+CUresult stream_synchronous(void) {
+  CUstream stream;
+  TRY(stream_find(NULL, &stream));
+  return queue_wait(stream->queue);
+}
+
+/* ---- streams ----------------------------------------------------------------------------------------------------- */
 
 CUresult cuStreamCreateWithPriority(CUstream *phStream, unsigned int flags, int priority) {
   CUcontext current;
   NEED(phStream != NULL && (flags == CU_STREAM_DEFAULT || flags == CU_STREAM_NON_BLOCKING));
   TRY(context_current(&current));
-  CUstream stream = object_new(OBJECT_STREAM, sizeof *stream);
-  if (stream == NULL) return CUDA_ERROR_OUT_OF_MEMORY;
-  stream->context = current;
-  stream->flags = flags;
-  stream->priority = priority > LEAST_PRIORITY      ? LEAST_PRIORITY
-                     : priority < GREATEST_PRIORITY ? GREATEST_PRIORITY
-                                                    : priority;
-  *phStream = stream;
-  return CUDA_SUCCESS;
+  priority = priority > LEAST_PRIORITY ? LEAST_PRIORITY : priority < GREATEST_PRIORITY ? GREATEST_PRIORITY : priority;
+  return make(current, flags == CU_STREAM_NON_BLOCKING ? QUEUE_NON_BLOCKING : QUEUE_BLOCKING, flags, priority,
+              phStream);
 }
 
 CUresult cuStreamCreate(CUstream *phStream, unsigned int Flags) {
@@ -57,185 +102,102 @@ CUresult cuStreamCreate(CUstream *phStream, unsigned int Flags) {
 CUresult cuStreamDestroy_v2(CUstream hStream) {
   TRY(driver_ready());
   if (!object_is(hStream, OBJECT_STREAM)) return CUDA_ERROR_INVALID_HANDLE;
-  object_delete(hStream);
+  discard(hStream);
   return CUDA_SUCCESS;
 }
 
 CUresult cuStreamSynchronize(CUstream hStream) {
-  CUcontext context;
-  return begin(hStream, &context);
+  CUstream stream;
+  TRY(stream_find(hStream, &stream));
+  return queue_wait(stream->queue);
 }
 
 CUresult cuStreamQuery(CUstream hStream) {
-  CUcontext context;
-  return begin(hStream, &context);
+  CUstream stream;
+  TRY(stream_find(hStream, &stream));
+  return queue_query(stream->queue);
 }
 
 CUresult cuStreamWaitEvent(CUstream hStream, CUevent hEvent, unsigned int Flags) {
-  CUcontext context;
-  (void)Flags;
-  TRY(begin(hStream, &context));
-  return object_is(hEvent, OBJECT_EVENT) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+  CUstream stream;
+  bool complete;
+  NEED((Flags & ~(unsigned int)CU_EVENT_WAIT_EXTERNAL) == 0);
+  TRY(stream_find(hStream, &stream));
+  TRY(event_check(hEvent));
+  TRY(event_look(hEvent, &complete));
+  if (complete) return CUDA_SUCCESS;
+  if (hEvent->context->ordinal != stream->context->ordinal) return host_work_wait(stream->queue, hEvent);
+  return queue_put(
+      stream->queue,
+      &(sim_item){.kind = SIM_ITEM_WAIT, .target = hEvent->ticket.target, .value = hEvent->ticket.sequence}, NULL,
+      NULL);
 }
 
 CUresult cuStreamGetCtx(CUstream hStream, CUcontext *pctx) {
+  CUstream stream;
   NEED(pctx != NULL);
-  return begin(hStream, pctx);
+  TRY(stream_find(hStream, &stream));
+  *pctx = stream->context;
+  return CUDA_SUCCESS;
 }
 
 CUresult cuStreamGetCtx_v2(CUstream hStream, CUcontext *pCtx, CUgreenCtx *pGreenCtx) {
   NEED(pCtx != NULL && pGreenCtx != NULL);
-  TRY(begin(hStream, pCtx));
+  TRY(cuStreamGetCtx(hStream, pCtx));
   *pGreenCtx = NULL;
   return CUDA_SUCCESS;
 }
 
 CUresult cuStreamGetDevice(CUstream hStream, CUdevice *device) {
-  CUcontext context;
+  CUstream stream;
   NEED(device != NULL);
-  TRY(begin(hStream, &context));
-  *device = context->ordinal;
+  TRY(stream_find(hStream, &stream));
+  *device = stream->context->ordinal;
   return CUDA_SUCCESS;
 }
 
 CUresult cuStreamGetFlags(CUstream hStream, unsigned int *flags) {
-  CUcontext context;
+  CUstream stream;
   NEED(flags != NULL);
-  TRY(begin(hStream, &context));
-  *flags = is_default(hStream) ? CU_STREAM_DEFAULT : hStream->flags;
+  TRY(stream_find(hStream, &stream));
+  *flags = stream->flags;
   return CUDA_SUCCESS;
 }
 
 CUresult cuStreamGetPriority(CUstream hStream, int *priority) {
-  CUcontext context;
+  CUstream stream;
   NEED(priority != NULL);
-  TRY(begin(hStream, &context));
-  *priority = is_default(hStream) ? LEAST_PRIORITY : hStream->priority;
+  TRY(stream_find(hStream, &stream));
+  *priority = stream->priority;
   return CUDA_SUCCESS;
 }
 
 CUresult cuStreamGetId(CUstream hStream, unsigned long long *streamId) {
-  CUcontext context;
+  CUstream stream;
   NEED(streamId != NULL);
-  TRY(begin(hStream, &context));
-  *streamId = is_default(hStream) ? (unsigned long long)(uintptr_t)hStream : hStream->object.id;
+  TRY(stream_find(hStream, &stream));
+  *streamId = stream->object.id;
   return CUDA_SUCCESS;
 }
 
 CUresult cuStreamAddCallback(CUstream hStream, CUstreamCallback callback, void *userData, unsigned int flags) {
-  CUcontext context;
+  CUstream stream;
   NEED(callback != NULL && flags == 0);
-  TRY(begin(hStream, &context));
-  callback(hStream, CUDA_SUCCESS, userData);
-  return CUDA_SUCCESS;
+  TRY(stream_find(hStream, &stream));
+  return host_work_put(stream->queue, &(host_task){.callback = callback, .stream = hStream, .data = userData});
 }
 
 CUresult cuLaunchHostFunc(CUstream hStream, CUhostFn fn, void *userData) {
-  CUcontext context;
+  CUstream stream;
   NEED(fn != NULL);
-  TRY(begin(hStream, &context));
-  fn(userData);
-  return CUDA_SUCCESS;
+  TRY(stream_find(hStream, &stream));
+  return host_work_put(stream->queue, &(host_task){.function = fn, .data = userData});
 }
 
 CUresult cuStreamAttachMemAsync(CUstream hStream, CUdeviceptr dptr, size_t length, unsigned int flags) {
-  CUcontext context;
   (void)dptr;
   (void)length;
   (void)flags;
-  return begin(hStream, &context);
-}
-
-/* ---- capture: never under way ------------------------------------------------------------------------------------ */
-
-CUresult cuStreamIsCapturing(CUstream hStream, CUstreamCaptureStatus *captureStatus) {
-  CUcontext context;
-  NEED(captureStatus != NULL);
-  TRY(begin(hStream, &context));
-  *captureStatus = CU_STREAM_CAPTURE_STATUS_NONE;
-  return CUDA_SUCCESS;
-}
-
-CUresult cuStreamGetCaptureInfo_v2(CUstream hStream, CUstreamCaptureStatus *captureStatus_out, cuuint64_t *id_out,
-                                   CUgraph *graph_out, const CUgraphNode **dependencies_out,
-                                   size_t *numDependencies_out) {
-  if (id_out != NULL) *id_out = 0;
-  if (graph_out != NULL) *graph_out = NULL;
-  if (dependencies_out != NULL) *dependencies_out = NULL;
-  if (numDependencies_out != NULL) *numDependencies_out = 0;
-  return cuStreamIsCapturing(hStream, captureStatus_out);
-}
-
-CUresult cuStreamGetCaptureInfo_v3(CUstream hStream, CUstreamCaptureStatus *captureStatus_out, cuuint64_t *id_out,
-                                   CUgraph *graph_out, const CUgraphNode **dependencies_out,
-                                   const CUgraphEdgeData **edgeData_out, size_t *numDependencies_out) {
-  if (edgeData_out != NULL) *edgeData_out = NULL;
-  return cuStreamGetCaptureInfo_v2(hStream, captureStatus_out, id_out, graph_out, dependencies_out,
-                                   numDependencies_out);
-}
-
-CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *mode) {
-  static __thread CUstreamCaptureMode present = CU_STREAM_CAPTURE_MODE_GLOBAL;
-  NEED(mode != NULL);
   TRY(driver_ready());
-  CUstreamCaptureMode before = present;
-  present = *mode;
-  *mode = before;
-  return CUDA_SUCCESS;
-}
-
-/* ---- events ------------------------------------------------------------------------------------------------------ */
-
-static CUresult event_check(CUevent event) {
-  TRY(driver_ready());
-  return object_is(event, OBJECT_EVENT) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
-}
-
-CUresult cuEventCreate(CUevent *phEvent, unsigned int Flags) {
-  const unsigned int known = CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING | CU_EVENT_INTERPROCESS;
-  CUcontext current;
-  NEED(phEvent != NULL && (Flags & ~known) == 0);
-  NEED((Flags & CU_EVENT_INTERPROCESS) == 0 || (Flags & CU_EVENT_DISABLE_TIMING) != 0);
-  TRY(context_current(&current));
-  CUevent event = object_new(OBJECT_EVENT, sizeof *event);
-  if (event == NULL) return CUDA_ERROR_OUT_OF_MEMORY;
-  event->context = current;
-  event->flags = Flags;
-  *phEvent = event;
-  return CUDA_SUCCESS;
-}
-
-CUresult cuEventRecordWithFlags(CUevent hEvent, CUstream hStream, unsigned int flags) {
-  CUcontext context;
-  (void)flags;
-  TRY(event_check(hEvent));
-  TRY(begin(hStream, &context));
-  if (context->ordinal != hEvent->context->ordinal) return CUDA_ERROR_INVALID_HANDLE;
-  clock_gettime(CLOCK_MONOTONIC, &hEvent->time);
-  hEvent->recorded = true;
-  return CUDA_SUCCESS;
-}
-
-CUresult cuEventRecord(CUevent hEvent, CUstream hStream) { return cuEventRecordWithFlags(hEvent, hStream, 0); }
-
-CUresult cuEventSynchronize(CUevent hEvent) { return event_check(hEvent); }
-
-CUresult cuEventQuery(CUevent hEvent) { return event_check(hEvent); }
-
-CUresult cuEventDestroy_v2(CUevent hEvent) {
-  TRY(event_check(hEvent));
-  object_delete(hEvent);
-  return CUDA_SUCCESS;
-}
-
-CUresult cuEventElapsedTime_v2(float *pMilliseconds, CUevent hStart, CUevent hEnd) {
-  NEED(pMilliseconds != NULL);
-  TRY(event_check(hStart));
-  TRY(event_check(hEnd));
-  if (!hStart->recorded || !hEnd->recorded || ((hStart->flags | hEnd->flags) & CU_EVENT_DISABLE_TIMING) != 0)
-    return CUDA_ERROR_INVALID_HANDLE;
-  double seconds = (double)(hEnd->time.tv_sec - hStart->time.tv_sec);
-  double nanoseconds = (double)(hEnd->time.tv_nsec - hStart->time.tv_nsec);
-  *pMilliseconds = (float)(seconds * 1e3 + nanoseconds / 1e6);
-  return CUDA_SUCCESS;
+  return stream_check(hStream);
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "account.h"
+#include "engine_read.h"
 #include "simctl.h"
 
 static double mib(uint64_t bytes) { return (double)bytes / (1024.0 * 1024.0); }
@@ -25,7 +26,8 @@ static void print_string(const char *text) {
   putchar('"');
 }
 
-static void card_json(uint32_t index, const sim_card *card, const sim_usage *usage) {
+static void card_json(uint32_t index, const sim_card *card, const sim_usage *usage, const sim_store *store,
+                      const sim_engine_copy *engine) {
   char pci[32];
   pci_address(card, pci, sizeof pci);
   printf("%s\n  {\"index\": %u, \"minor\": %u, \"model\": ", index > 0 ? "," : "", index, card->minor_number);
@@ -37,14 +39,16 @@ static void card_json(uint32_t index, const sim_card *card, const sim_usage *usa
   printf(", \"pci\": \"%s\", \"numa_node\": %d, \"memory_bytes\": %llu, \"used_bytes\": %llu, \"peak_bytes\": %llu",
          pci, card->numa_node, (unsigned long long)card->memory_bytes, (unsigned long long)usage->used_bytes,
          (unsigned long long)usage->peak_bytes);
-  printf(", \"context_overhead_bytes\": %llu, \"processes\": [", (unsigned long long)card->context_overhead_bytes);
+  printf(", \"context_overhead_bytes\": %llu, \"busy_ns\": %llu, \"retired_gpu_time_ns\": %llu, \"processes\": [",
+         (unsigned long long)card->context_overhead_bytes, (unsigned long long)engine->engine->busy_ns,
+         (unsigned long long)sim_copy_retired(engine, store));
   for (uint32_t i = 0; i < usage->process_count; i++) {
     const sim_process *process = &usage->processes[i];
     printf("%s\n   {\"pid\": %d, \"command\": ", i > 0 ? "," : "", (int)process->pid);
     print_string(process->command);
-    printf(", \"used_bytes\": %llu, \"contexts\": %llu, \"launches\": %llu}",
+    printf(", \"used_bytes\": %llu, \"contexts\": %llu, \"launches\": %llu, \"gpu_time_ns\": %llu}",
            (unsigned long long)process->use.used_bytes, (unsigned long long)process->use.contexts,
-           (unsigned long long)process->use.launches);
+           (unsigned long long)process->use.launches, (unsigned long long)sim_copy_gpu_time(engine, process->identity));
   }
   printf("]}");
 }
@@ -78,12 +82,15 @@ int simctl_list(const char *root, bool json) {
            node.cuda_version % 1000 / 10);
   for (uint32_t i = 0; i < node.card_count; i++) {
     sim_usage usage = {.processes = processes};
+    sim_engine_copy engine;
     status = sim_usage_read(&store, node.index[i], &usage);
+    if (status == SIM_OK) status = sim_engine_read(&store, node.index[i], &engine);
     if (status != SIM_OK) return simctl_fail_status(root, status);
     if (json)
-      card_json(i, &node.cards[i], &usage);
+      card_json(i, &node.cards[i], &usage, &store, &engine);
     else
       card_text(i, &node.cards[i], &usage);
+    sim_engine_forget(&engine);
   }
   if (json) puts("\n]}");
   return SIMCTL_OK;

@@ -5,17 +5,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine.h"
 #include "simctl.h"
 
 #define DEFAULT_DRIVER_VERSION "580.65.06"
+#define MOST_TIME_NS UINT64_C(86400000000000)
 
 static const char USAGE[] =
     "usage: simctl create --root DIR --model MODEL [--count N] [--model MODEL [--count N]]... [--driver-version V]\n"
     "                     [--pci ADDRESS,...] [--numa NODE,...] [--uuid UUID,...] [--memory SIZE] [--context-overhead "
     "SIZE]\n"
     "       simctl list   [--root DIR] [--json]\n"
-    "       simctl set    [--root DIR] [--card INDEX] --context-overhead SIZE\n"
-    "MODEL is one of T4 L4 A10 A100 H100 H200 B200; SIZE is bytes, or has a suffix K, M, G (powers of 1024).\n"
+    "       simctl set    [--root DIR] [--card INDEX] [--context-overhead SIZE] [--time-slice TIME] [--mps on|off]\n"
+    "                     [--kernel NAME=TIME]...\n"
+    "MODEL is one of T4 L4 A10 A100 H100 H200 B200; SIZE is bytes, or has a suffix K, M, G (powers of 1024);\n"
+    "TIME is a whole number with a suffix ns, us, ms or s.\n"
     "Without --root: $SIMGPU_ROOT, or /.\n";
 
 enum {
@@ -29,7 +33,10 @@ enum {
   OPT_MEMORY,
   OPT_OVERHEAD,
   OPT_JSON,
-  OPT_CARD
+  OPT_CARD,
+  OPT_TIME_SLICE,
+  OPT_MPS,
+  OPT_KERNEL,
 };
 
 static const struct option OPTIONS[] = {
@@ -44,13 +51,17 @@ static const struct option OPTIONS[] = {
     {"context-overhead", required_argument, NULL, OPT_OVERHEAD},
     {"json", no_argument, NULL, OPT_JSON},
     {"card", required_argument, NULL, OPT_CARD},
+    {"time-slice", required_argument, NULL, OPT_TIME_SLICE},
+    {"mps", required_argument, NULL, OPT_MPS},
+    {"kernel", required_argument, NULL, OPT_KERNEL},
     {NULL, 0, NULL, 0},
 };
 
 typedef struct arguments {
   node_plan plan;
   uint64_t seen; /* bit OPT_x: the option was given */
-  int card;
+  uint64_t time_slice_ns;
+  node_settings settings;
 } arguments;
 
 static bool parse_number(const char *text, uint64_t most, uint64_t *value) {
@@ -63,6 +74,38 @@ static bool parse_number(const char *text, uint64_t most, uint64_t *value) {
   if ((*end != '\0' && shift == 0) || number > most >> shift) return false;
   *value = (uint64_t)number << shift;
   return true;
+}
+
+static bool parse_time(const char *text, uint64_t most_ns, uint64_t *ns) {
+  static const struct {
+    const char *suffix;
+    uint64_t ns;
+  } UNITS[] = {{"ns", 1}, {"us", 1000}, {"ms", 1000000}, {"s", 1000000000}};
+  char *end;
+  errno = 0;
+  unsigned long long number = strtoull(text, &end, 10);
+  if (text[0] < '0' || text[0] > '9' || errno != 0) return false;
+  for (size_t i = 0; i < sizeof UNITS / sizeof *UNITS; i++) {
+    if (strcmp(end, UNITS[i].suffix) != 0) continue;
+    *ns = (uint64_t)number * UNITS[i].ns;
+    return number <= most_ns / UNITS[i].ns;
+  }
+  return false;
+}
+
+/* NAME=TIME */
+static bool parse_kernel(node_settings *into, const char *value) {
+  const char *sign = strrchr(value, '=');
+  if (sign == NULL || sign == value || into->kernel_count == SIMCTL_MOST_KERNELS) return false;
+  size_t length = (size_t)(sign - value);
+  if (length >= sizeof into->kernels[0].name) return false;
+  memcpy(into->kernels[into->kernel_count].name, value, length);
+  return parse_time(sign + 1, MOST_TIME_NS, &into->kernels[into->kernel_count++].duration_ns);
+}
+
+static bool parse_switch(const char *value, int *into) {
+  *into = strcmp(value, "on") == 0;
+  return *into || strcmp(value, "off") == 0;
 }
 
 static bool parse_model(arguments *into, const char *value) {
@@ -94,8 +137,13 @@ static bool parse_option(arguments *into, int option, const char *value) {
     case OPT_OVERHEAD: good = parse_number(value, UINT64_C(1) << 50, &plan->context_overhead_bytes); break;
     case OPT_CARD:
       good = parse_number(value, SIM_MAX_CARDS, &number);
-      into->card = (int)number;
+      into->settings.card = (int)number;
       break;
+    case OPT_TIME_SLICE:
+      good = parse_time(value, MOST_TIME_NS, &into->time_slice_ns) && into->time_slice_ns >= SIM_LEAST_TIME_SLICE_NS;
+      break;
+    case OPT_MPS: good = parse_switch(value, &into->settings.mps); break;
+    case OPT_KERNEL: good = parse_kernel(&into->settings, value); break;
     case OPT_JSON: break;
     default: return false; /* getopt has said what is wrong */
   }
@@ -114,6 +162,13 @@ static bool allowed(const arguments *given, uint64_t options) { return (given->s
 
 #define BIT(option) (UINT64_C(1) << (option))
 
+static int set(const arguments *given) {
+  node_settings settings = given->settings;
+  if ((given->seen & BIT(OPT_OVERHEAD)) != 0) settings.context_overhead_bytes = &given->plan.context_overhead_bytes;
+  if ((given->seen & BIT(OPT_TIME_SLICE)) != 0) settings.time_slice_ns = &given->time_slice_ns;
+  return simctl_set(given->plan.root, &settings);
+}
+
 static int run(const char *command, const arguments *given) {
   const uint64_t create_options = BIT(OPT_ROOT) | BIT(OPT_MODEL) | BIT(OPT_COUNT) | BIT(OPT_DRIVER) | BIT(OPT_PCI) |
                                   BIT(OPT_NUMA) | BIT(OPT_UUID) | BIT(OPT_MEMORY) | BIT(OPT_OVERHEAD);
@@ -122,9 +177,10 @@ static int run(const char *command, const arguments *given) {
     return simctl_create(&given->plan);
   if (strcmp(command, "list") == 0 && allowed(given, BIT(OPT_ROOT) | BIT(OPT_JSON)))
     return simctl_list(given->plan.root, (given->seen & BIT(OPT_JSON)) != 0);
-  if (strcmp(command, "set") == 0 && allowed(given, BIT(OPT_ROOT) | BIT(OPT_CARD) | BIT(OPT_OVERHEAD)) &&
-      (given->seen & BIT(OPT_OVERHEAD)) != 0)
-    return simctl_set(given->plan.root, given->card, given->plan.context_overhead_bytes);
+  const uint64_t settings = BIT(OPT_OVERHEAD) | BIT(OPT_TIME_SLICE) | BIT(OPT_MPS) | BIT(OPT_KERNEL);
+  if (strcmp(command, "set") == 0 && allowed(given, BIT(OPT_ROOT) | BIT(OPT_CARD) | settings) &&
+      (given->seen & settings) != 0)
+    return set(given);
   return usage_error();
 }
 
@@ -132,7 +188,8 @@ int main(int argc, char **argv) {
   static arguments given;
   given.plan.root = sim_root();
   given.plan.driver_version = DEFAULT_DRIVER_VERSION;
-  given.card = -1;
+  given.settings.card = -1;
+  given.settings.mps = -1;
   /* Under this name, what scripts ask of NVIDIA's tool. */
   const char *name = strrchr(argv[0], '/') != NULL ? strrchr(argv[0], '/') + 1 : argv[0];
   if (strcmp(name, "nvidia-smi") == 0) {

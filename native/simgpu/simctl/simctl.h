@@ -26,11 +26,26 @@ typedef struct node_plan {
   } groups[SIM_MAX_CARDS];
 } node_plan;
 
+#define SIMCTL_MOST_KERNELS 64
+
+/* What `simctl set` changes; NULL or -1: stays as it is. */
+typedef struct node_settings {
+  int card; /* -1: all */
+  const uint64_t *context_overhead_bytes;
+  const uint64_t *time_slice_ns;
+  int mps;
+  uint32_t kernel_count;
+  struct {
+    char name[112];
+    uint64_t duration_ns;
+  } kernels[SIMCTL_MOST_KERNELS];
+} node_settings;
+
 /* Each prints what is wrong to standard error and returns an exit status. */
 int simctl_create(const node_plan *plan);
 int simctl_list(const char *root, bool json);
 int simctl_names(const char *root);
-int simctl_set(const char *root, int card, uint64_t context_overhead_bytes);
+int simctl_set(const char *root, const node_settings *settings);
 
 /* Prints `simctl: ...` and returns SIMCTL_FAILED. */
 int simctl_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -113,6 +113,10 @@ class Node:
         """A process that holds `size` bytes of card 0; it is gone after the block."""
         return self._running([*prefix, str(self.build / "exercise"), "hold", str(size)])
 
+    def working(self, *arguments: str) -> AbstractContextManager["subprocess.Popen[str]"]:
+        """A process that keeps card 0 busy; it is gone after the block."""
+        return self._running([str(self.build / "workload"), *arguments])
+
     def running_client(self, name: str) -> AbstractContextManager["subprocess.Popen[str]"]:
         """A Python client that has said that it is ready, and waits for its input; it is gone after the block."""
         return self._running([sys.executable, str(CLIENTS / f"{name}.py")])

@@ -1,0 +1,116 @@
+#include "event.h"
+
+#include "stream.h"
+
+CUresult event_check(CUevent event) {
+  TRY(driver_ready());
+  return object_is(event, OBJECT_EVENT) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+}
+
+void event_begin(CUevent event, queue *of, sim_ticket ticket) {
+  __atomic_store_n(&event->complete, false, __ATOMIC_RELAXED);
+  event->queue = of;
+  event->ticket = ticket;
+  __atomic_store_n(&event->recorded, true, __ATOMIC_RELEASE);
+}
+
+void event_complete(CUevent event, uint64_t time_ns) {
+  event->queue = NULL;
+  event->time_ns = time_ns;
+  __atomic_store_n(&event->complete, true, __ATOMIC_RELEASE);
+}
+
+static bool settled(CUevent event) {
+  return __atomic_load_n(&event->complete, __ATOMIC_ACQUIRE) || !__atomic_load_n(&event->recorded, __ATOMIC_ACQUIRE);
+}
+
+CUresult event_look(CUevent event, bool *complete) {
+  sim_engine *engine;
+  if (!settled(event)) {
+    TRY(queue_enter(event->context, &engine));
+    queue_harvest(engine, event);
+    queue_leave(event->context);
+  }
+  *complete = settled(event);
+  return CUDA_SUCCESS;
+}
+
+CUresult cuEventCreate(CUevent *phEvent, unsigned int Flags) {
+  const unsigned int known = CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING | CU_EVENT_INTERPROCESS;
+  CUcontext current;
+  NEED(phEvent != NULL && (Flags & ~known) == 0);
+  NEED((Flags & CU_EVENT_INTERPROCESS) == 0 || (Flags & CU_EVENT_DISABLE_TIMING) != 0);
+  TRY(context_current(&current));
+  CUevent event = object_new(OBJECT_EVENT, sizeof *event);
+  if (event == NULL) return CUDA_ERROR_OUT_OF_MEMORY;
+  event->context = current;
+  event->flags = Flags;
+  *phEvent = event;
+  return CUDA_SUCCESS;
+}
+
+/* The event waits for a mark no more, if it did. */
+static CUresult forget_mark(CUevent event) {
+  sim_engine *engine;
+  if (settled(event)) return CUDA_SUCCESS;
+  TRY(queue_enter(event->context, &engine));
+  queue_forget(event);
+  queue_leave(event->context);
+  return CUDA_SUCCESS;
+}
+
+CUresult cuEventRecordWithFlags(CUevent hEvent, CUstream hStream, unsigned int flags) {
+  CUstream stream;
+  NEED((flags & ~(unsigned int)CU_EVENT_RECORD_EXTERNAL) == 0);
+  TRY(event_check(hEvent));
+  TRY(stream_find(hStream, &stream));
+  if (stream->context->ordinal != hEvent->context->ordinal) return CUDA_ERROR_INVALID_HANDLE;
+  if (queue_query(stream->queue) == CUDA_SUCCESS) {
+    TRY(forget_mark(hEvent));
+    event_complete(hEvent, sim_clock_ns());
+    __atomic_store_n(&hEvent->recorded, true, __ATOMIC_RELEASE);
+    return CUDA_SUCCESS;
+  }
+  return queue_put(stream->queue, &(sim_item){.kind = SIM_ITEM_MARK}, hEvent, NULL);
+}
+
+CUresult cuEventRecord(CUevent hEvent, CUstream hStream) { return cuEventRecordWithFlags(hEvent, hStream, 0); }
+
+CUresult cuEventQuery(CUevent hEvent) {
+  bool complete;
+  TRY(event_check(hEvent));
+  TRY(event_look(hEvent, &complete));
+  return complete ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
+}
+
+CUresult cuEventSynchronize(CUevent hEvent) {
+  bool complete;
+  TRY(event_check(hEvent));
+  TRY(event_look(hEvent, &complete));
+  if (complete) return CUDA_SUCCESS;
+  TRY(queue_wait_ticket(hEvent->context, hEvent->ticket));
+  return event_look(hEvent, &complete);
+}
+
+CUresult cuEventDestroy_v2(CUevent hEvent) {
+  TRY(event_check(hEvent));
+  TRY(forget_mark(hEvent));
+  object_delete(hEvent);
+  return CUDA_SUCCESS;
+}
+
+CUresult cuEventElapsedTime_v2(float *pMilliseconds, CUevent hStart, CUevent hEnd) {
+  bool started;
+  bool ended;
+  NEED(pMilliseconds != NULL);
+  TRY(event_check(hStart));
+  TRY(event_check(hEnd));
+  if (!hStart->recorded || !hEnd->recorded || ((hStart->flags | hEnd->flags) & CU_EVENT_DISABLE_TIMING) != 0)
+    return CUDA_ERROR_INVALID_HANDLE;
+  if (hStart->context->ordinal != hEnd->context->ordinal) return CUDA_ERROR_INVALID_HANDLE;
+  TRY(event_look(hStart, &started));
+  TRY(event_look(hEnd, &ended));
+  if (!started || !ended) return CUDA_ERROR_NOT_READY;
+  *pMilliseconds = (float)((double)(int64_t)(hEnd->time_ns - hStart->time_ns) / 1e6);
+  return CUDA_SUCCESS;
+}
