@@ -12,6 +12,7 @@ from hami_dra.api.names import DRIVER
 from hami_dra.app.http import serve_http
 from hami_dra.app.process import new_registry
 from hami_dra.core.cdi import NodePaths
+from hami_dra.core.device_health import judge
 from hami_dra.core.ids import NodeName
 from hami_dra.core.slices import pool_name
 from hami_dra.host.boot import boot_id
@@ -27,8 +28,9 @@ from hami_dra.kube.reflector import Collection, Reflector
 from hami_dra.kube.slices import SLICES_PATH, NodeSlices
 from hami_dra.kube.version import server_version
 from hami_dra.node.discovery import Discovery
-from hami_dra.node.endpoint import dra_handlers
+from hami_dra.node.endpoint import SUPPORTED_VERSIONS, dra_handlers
 from hami_dra.node.health import HealthServer
+from hami_dra.node.health_stream import SUPPORTED_HEALTH_VERSIONS, HealthStream, health_handlers
 from hami_dra.node.metrics import NodeMetrics
 from hami_dra.node.ports import NodeFiles
 from hami_dra.node.publisher import Publisher, PublisherOptions
@@ -113,9 +115,20 @@ def start_node(group: Group, options: NodeOptions, transport: Transport) -> None
 
     events.start(group)
     status.start(group)
+    health = _health_stream(group, node=node, discovery=discovery)
     group.spawn("discovery", discovery.run)
     group.spawn("publisher", publisher.run)
-    _serve(group, options, service=service, publisher=publisher, registry=registry)
+    _serve(group, options, service=service, health=health, publisher=publisher, registry=registry)
+
+
+def _health_stream(group: Group, *, node: NodeName, discovery: Discovery) -> HealthStream:
+    stream = HealthStream(
+        pool=pool_name(node),
+        look=lambda: judge(discovery.latest, ever=discovery.ever, failure=discovery.failure),
+    )
+    discovery.listen(stream.changed)
+    group.on_stop(stream.close)
+    return stream
 
 
 def _node_paths(options: NodeOptions) -> NodePaths:
@@ -160,6 +173,7 @@ def _serve(
     options: NodeOptions,
     *,
     service: ClaimService,
+    health: HealthStream,
     publisher: Publisher,
     registry: CollectorRegistry,
 ) -> None:
@@ -168,15 +182,17 @@ def _serve(
         registry_dir=options.kubelet_root / "plugins_registry",
         pod_uid=options.pod_uid,
     )
-    registrar = Registrar(paths=paths, handlers=dra_handlers(service), group=group)
+    versions = (*SUPPORTED_VERSIONS, *SUPPORTED_HEALTH_VERSIONS)
+    handlers = [*dra_handlers(service), *health_handlers(health)]
+    registrar = Registrar(paths=paths, handlers=handlers, versions=versions, group=group)
 
     def ready() -> bool:
         return registrar.registered and publisher.published
 
-    health = HealthServer(address=f"[::]:{options.health_port}", paths=paths, ready=ready)
+    probes = HealthServer(address=f"[::]:{options.health_port}", paths=paths, ready=ready)
     registrar.start()
     group.spawn("sockets", registrar.run)
-    port = health.start()
-    group.on_stop(health.stop)
+    port = probes.start()
+    group.on_stop(probes.stop)
     _log.info("serving health probes", extra={"port": port})
     serve_http(group, port=options.metrics_port, registry=registry, ready=ready)

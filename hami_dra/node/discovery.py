@@ -73,6 +73,17 @@ class Discovery:
         """Whether any look has seen the device: one that is not in the inventory is lost, not unknown."""
         return name in self._ever
 
+    @property
+    def ever(self) -> frozenset[DeviceName]:
+        """The devices that any look has seen."""
+        with self._lock:
+            return frozenset(self._ever)
+
+    @property
+    def failure(self) -> str:
+        """Why the last look did not work; empty when it did."""
+        return self._error
+
     def look(self) -> bool:
         """Look once and tell the listeners; says whether it worked."""
         try:

@@ -16,7 +16,6 @@ from hami_dra._gen import plugin_registration_pb2 as registration
 from hami_dra._lib.threads import Group
 from hami_dra.api.names import DRIVER
 from hami_dra.core.errors import NodeStateError
-from hami_dra.node.endpoint import SUPPORTED_VERSIONS
 from hami_dra.node.sockets import SocketPaths, remove_dead_sockets
 
 __all__ = ["Registrar"]
@@ -35,6 +34,7 @@ class Registrar:
         *,
         paths: SocketPaths,
         handlers: Sequence[grpc.GenericRpcHandler],
+        versions: Sequence[str],
         group: Group,
         workers: int = 16,
         check_s: float = 2.0,
@@ -44,7 +44,8 @@ class Registrar:
 
         Args:
             paths: of the sockets.
-            handlers: of the DRA service.
+            handlers: of the services that kubelet calls.
+            versions: their names as registration wants them.
             group: whose stop ends `run`.
             workers: how many calls of kubelet are worked on at once.
             check_s: how often `run` looks whether the sockets are still there.
@@ -52,6 +53,7 @@ class Registrar:
         """
         self._paths = paths
         self._handlers = list(handlers)
+        self._versions = list(versions)
         self._group = group
         self._workers = workers
         self._check_s = check_s
@@ -127,7 +129,7 @@ class Registrar:
             type="DRAPlugin",
             name=self._driver,
             endpoint=str(self._paths.plugin),
-            supported_versions=SUPPORTED_VERSIONS,
+            supported_versions=self._versions,
         )
 
     def _notify(

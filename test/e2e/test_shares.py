@@ -84,6 +84,19 @@ def test_the_claim_says_what_the_node_did(site: Site, tenant: Tenant) -> None:
     assert {"hami-dra-node", "hami-dra-controller"} <= managers
 
 
+def test_the_pod_says_how_its_device_is(tenant: Tenant) -> None:
+    """Kubelet watches the plugin's health stream and shows the device's health in the pod's status (KEP-4680)."""
+    tenant.kubectl.apply(share_template("share", memory="1Gi"), pod("patient", template="share", node=1))
+    tenant.kubectl.wait_running("patient")
+
+    def health() -> list[str]:
+        (container,) = tenant.kubectl.get("pod", "patient")["status"]["containerStatuses"]
+        statuses = container.get("allocatedResourcesStatus", [])
+        return [resource["health"] for status in statuses for resource in status["resources"]]
+
+    eventually(lambda: health() == ["Healthy"], what="a healthy device in the pod's status")
+
+
 def test_an_exec_is_inside_the_share(site: Site, tenant: Tenant) -> None:
     """A process that enters a running container is charged to the share like the container's own."""
     tenant.kubectl.apply(

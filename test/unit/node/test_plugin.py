@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from hami_dra._gen import grpc_health_v1_pb2
 from hami_dra._lib.threads import Group
 from hami_dra.core.errors import HamiDraError
-from hami_dra.node.endpoint import dra_handlers
+from hami_dra.node.endpoint import SUPPORTED_VERSIONS, dra_handlers
 from hami_dra.node.health import LIVENESS, HealthServer
 from hami_dra.node.metrics import NodeMetrics
 from hami_dra.node.registrar import Registrar
@@ -65,7 +65,11 @@ class Node:
         self.service = ClaimService(state=self.rig.state, listener=self.listener, metrics=self.metrics)
         self.paths = socket_paths(plugin_dir=directory / "p", registry_dir=directory / "r", pod_uid=pod_uid)
         self.registrar = Registrar(
-            paths=self.paths, handlers=dra_handlers(self.service), group=self.group, check_s=0.02
+            paths=self.paths,
+            handlers=dra_handlers(self.service),
+            versions=SUPPORTED_VERSIONS,
+            group=self.group,
+            check_s=0.02,
         )
         self.registrar.start()
 
