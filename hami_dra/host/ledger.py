@@ -13,6 +13,7 @@ Errors of SQLite leave here as `NodeStateError`, with what to do.
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,7 @@ _CREATE = (
     " WITHOUT ROWID"
 )
 _BUSY_S = 10.0
+_RETRY_S = 0.005
 _LOG_BYTES = 4_500_000
 """What the write-ahead log grows to before SQLite starts it over (1000 pages), and some more."""
 _CORRUPT = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
@@ -248,12 +250,26 @@ class Ledger:
         except sqlite3.Error as error:
             raise _translate("open", self._path, error) from error
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
+            _turn_on_wal(connection)
             connection.execute("PRAGMA synchronous = NORMAL")
         except sqlite3.Error as error:
             connection.close()
             raise _translate("open", self._path, error) from error
         return connection
+
+
+def _turn_on_wal(connection: sqlite3.Connection) -> None:
+    """Two that make the file at once meet here, and SQLite does not wait for its busy time-out where waiting could deadlock."""
+    deadline = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_RETRY_S)
+        else:
+            return
 
 
 def _verify(connection: sqlite3.Connection) -> None:
