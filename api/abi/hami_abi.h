@@ -51,11 +51,11 @@ enum { HAMI_PRIORITY_LOW = 0, HAMI_PRIORITY_NORMAL = 1, HAMI_PRIORITY_HIGH = 2 }
 #define HAMI_USAGE_FIELDS(X)                                                                  \
   X(char, magic, 8, 0, "HAMI_USAGE_MAGIC once the file is initialised, zero before")          \
   X(uint32_t, abi_version, 0, 8, "HAMI_ABI_VERSION of the guard that initialised the file")   \
-  X(uint32_t, lock, 0, 12, "0: free; else owner's slot + 1, and bit 31 when others wait")     \
+  X(uint32_t, recounts, 0, 12, "grows by one when a recount begins and when it ends")         \
   X(uint64_t, used_bytes, 0, 16, "sum of used_bytes over the slots")                          \
   X(uint64_t, peak_bytes, 0, 24, "highest used_bytes ever seen")                              \
   X(uint64_t, refused_total, 0, 32, "allocations refused because of the limit")               \
-  X(uint64_t, lock_takeovers_total, 0, 40, "times that the lock was taken from a dead owner") \
+  X(uint64_t, deaths_total, 0, 40, "processes whose charge was taken back after their death") \
   X(int64_t, bucket_ns, 0, 48, "GPU time that may still be used; negative: owed")             \
   X(uint64_t, bucket_at_ns, 0, 56, "CLOCK_MONOTONIC up to which the bucket was filled")       \
   X(uint64_t, gpu_time_ns, 0, 64, "GPU time charged since the file was made")                 \
@@ -64,18 +64,20 @@ enum { HAMI_PRIORITY_LOW = 0, HAMI_PRIORITY_NORMAL = 1, HAMI_PRIORITY_HIGH = 2 }
 
 /* One process.  A slot belongs to the process that holds the POSIX record lock on the byte of the usage file at
  * HAMI_USAGE_SIZE + slot index; the kernel drops that lock with the process, whatever its pid namespace. */
-#define HAMI_USAGE_SLOT_FIELDS(X)                                                                       \
-  X(uint32_t, state, 0, 0, "0: free, 1: in use")                                                        \
-  X(int32_t, pid, 0, 4, "as the process sees itself; information only")                                 \
-  X(uint64_t, used_bytes, 0, 8, "device memory charged to the process")                                 \
-  X(uint64_t, start_time_ns, 0, 16, "CLOCK_BOOTTIME when the slot was taken")                           \
-  X(uint64_t, allocations_total, 0, 24, "allocations charged")                                          \
-  X(uint64_t, launches_total, 0, 32, "kernel launches")                                                 \
-  X(uint64_t, gpu_time_ns, 0, 40, "GPU time charged to the process")                                    \
-  X(uint64_t, throttled_ns, 0, 48, "time that its launches waited")                                     \
-  X(uint64_t, wanted_at_ns, 0, 56, "CLOCK_MONOTONIC when it last launched or waited to launch; coarse") \
-  X(uint64_t, managed_bytes, 0, 64, "managed memory beyond the memory limit, not in used_bytes")        \
-  X(uint64_t, overhead_bytes, 0, 72, "part of used_bytes that the driver took by itself: contexts, modules")
+#define HAMI_USAGE_SLOT_FIELDS(X)                                                                            \
+  X(uint32_t, state, 0, 0, "0: free, 1: in use")                                                             \
+  X(int32_t, pid, 0, 4, "as the process sees itself; information only")                                      \
+  X(uint64_t, used_bytes, 0, 8, "device memory charged to the process")                                      \
+  X(uint64_t, start_time_ns, 0, 16, "CLOCK_BOOTTIME when the slot was taken")                                \
+  X(uint64_t, allocations_total, 0, 24, "allocations charged")                                               \
+  X(uint64_t, launches_total, 0, 32, "kernel launches")                                                      \
+  X(uint64_t, gpu_time_ns, 0, 40, "GPU time charged to the process")                                         \
+  X(uint64_t, throttled_ns, 0, 48, "time that its launches waited")                                          \
+  X(uint64_t, wanted_at_ns, 0, 56, "CLOCK_MONOTONIC when it last launched or waited to launch; coarse")      \
+  X(uint64_t, managed_bytes, 0, 64, "managed memory beyond the memory limit, not in used_bytes")             \
+  X(uint64_t, overhead_bytes, 0, 72, "part of used_bytes that the driver took by itself: contexts, modules") \
+  X(uint64_t, moving_bytes, 0, 80, "part of used_bytes that the header may or may not have in its sum")      \
+  X(uint64_t, moving_managed_bytes, 0, 88, "the same of managed_bytes")
 
 /* The structures, written out so that they read as documentation; native/guard/abi_check.c holds them to the lists above. */
 typedef struct hami_limits {
@@ -100,11 +102,11 @@ typedef struct hami_limits {
 typedef struct hami_usage_header {
   char magic[8];
   uint32_t abi_version;
-  uint32_t lock;
+  uint32_t recounts;
   uint64_t used_bytes;
   uint64_t peak_bytes;
   uint64_t refused_total;
-  uint64_t lock_takeovers_total;
+  uint64_t deaths_total;
   int64_t bucket_ns;
   uint64_t bucket_at_ns;
   uint64_t gpu_time_ns;
@@ -125,7 +127,9 @@ typedef struct hami_usage_slot {
   uint64_t wanted_at_ns;
   uint64_t managed_bytes;
   uint64_t overhead_bytes;
-  unsigned char unused[HAMI_USAGE_SLOT_SIZE - 80u];
+  uint64_t moving_bytes;
+  uint64_t moving_managed_bytes;
+  unsigned char unused[HAMI_USAGE_SLOT_SIZE - 96u];
 } hami_usage_slot;
 
 typedef struct hami_usage {

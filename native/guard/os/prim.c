@@ -88,33 +88,33 @@ bool prim_wipe_on_fork(void *address, size_t size) {
   return done;
 }
 
-static int record_lock(int fd, uint64_t offset, int command, short *type) {
-  struct flock lock;
-  memset(&lock, 0, sizeof lock);
-  lock.l_type = *type;
-  lock.l_whence = SEEK_SET;
-  lock.l_start = (off_t)offset;
-  lock.l_len = 1;
-  long result = call(SYS_fcntl, fd, command, (long)&lock, 0);
-  *type = lock.l_type;
+static int record_lock(int fd, uint64_t offset, int command, struct flock *lock) {
+  lock->l_whence = SEEK_SET;
+  lock->l_start = (off_t)offset;
+  lock->l_len = 1;
+  long result = call(SYS_fcntl, fd, command, (long)lock, 0);
   return result == -EACCES ? -EAGAIN : (int)result;
 }
 
 int prim_byte_take(int fd, uint64_t offset) {
-  short type = F_WRLCK;
-  return record_lock(fd, offset, F_SETLK, &type);
+  return record_lock(fd, offset, F_SETLK, &(struct flock){.l_type = F_WRLCK});
 }
 
 int prim_byte_drop(int fd, uint64_t offset) {
-  short type = F_UNLCK;
-  return record_lock(fd, offset, F_SETLK, &type);
+  return record_lock(fd, offset, F_SETLK, &(struct flock){.l_type = F_UNLCK});
+}
+
+int prim_byte_holder(int fd, uint64_t offset, int32_t *pid) {
+  struct flock lock = {.l_type = F_WRLCK};
+  int result = record_lock(fd, offset, F_GETLK, &lock);
+  if (result < 0) return result;
+  *pid = lock.l_pid > 0 ? (int32_t)lock.l_pid : 0;
+  return lock.l_type != F_UNLCK;
 }
 
 int prim_byte_held(int fd, uint64_t offset) {
-  short type = F_WRLCK;
-  int result = record_lock(fd, offset, F_GETLK, &type);
-  if (result < 0) return result;
-  return type != F_UNLCK;
+  int32_t pid;
+  return prim_byte_holder(fd, offset, &pid);
 }
 
 void prim_futex_wait(uint32_t *word, uint32_t expected, uint64_t timeout_ns, bool shared) {

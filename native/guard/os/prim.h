@@ -43,6 +43,8 @@ bool prim_wipe_on_fork(void *address, size_t size);
 int prim_byte_take(int fd, uint64_t offset);
 int prim_byte_drop(int fd, uint64_t offset);
 int prim_byte_held(int fd, uint64_t offset);
+/* As prim_byte_held, and who that is, as our pid namespace has it: 0 when it has no such process. */
+int prim_byte_holder(int fd, uint64_t offset, int32_t *pid);
 
 /* Waits while *word == expected, at most timeout_ns.  shared: other processes may wake. */
 void prim_futex_wait(uint32_t *word, uint32_t expected, uint64_t timeout_ns, bool shared);

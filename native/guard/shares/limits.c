@@ -35,6 +35,7 @@ int limits_parse(const hami_limits *page, guard_limits *out, guard_error *err) {
   if (page->checksum != limits_checksum(page)) return guard_fail(err, EBADMSG, "limits: wrong checksum");
   if (!is_text(page->device_uuid, sizeof page->device_uuid)) return guard_fail(err, EINVAL, "limits: no device UUID");
   out->memory_limit_bytes = page->memory_limit_bytes;
+  out->managed_limit_bytes = page->memory_limit_bytes != 0 ? page->managed_limit_bytes : 0;
   out->sequence = page->sequence;
   memcpy(out->device_uuid, page->device_uuid, sizeof out->device_uuid);
   return 0;

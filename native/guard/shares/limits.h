@@ -12,7 +12,8 @@
 #include "hami_abi.h"
 
 typedef struct guard_limits {
-  uint64_t memory_limit_bytes; /* 0: no limit */
+  uint64_t memory_limit_bytes;  /* 0: no limit */
+  uint64_t managed_limit_bytes; /* managed memory beyond it; 0: none */
   char device_uuid[sizeof((hami_limits *)0)->device_uuid];
   uint32_t sequence; /* of the page these values came from */
 } guard_limits;

@@ -13,8 +13,8 @@ enum { NAME_SIZE = 161, PATH_SIZE = USAGE_PATH_SIZE };
 
 struct share {
   const hami_limits *page;
-  uint32_t sequence;    /* of the page when limit_bytes was taken */
-  uint64_t limit_bytes; /* 0: none */
+  uint32_t sequence;           /* of the page when the limits were taken */
+  uint64_t limit[USAGE_KINDS]; /* by enum usage_kind; 0: none */
   guard_lock refresh_lock;
   char name[NAME_SIZE];
   char uuid[SHARE_UUID_TEXT];
@@ -60,7 +60,8 @@ static int load(const char *name, struct share *out) {
   memset(out, 0, sizeof *out);
   out->page = page;
   out->sequence = limits.sequence;
-  out->limit_bytes = limits.memory_limit_bytes;
+  out->limit[USAGE_DEVICE] = limits.memory_limit_bytes;
+  out->limit[USAGE_MANAGED] = limits.managed_limit_bytes;
   memcpy(out->name, name, strlen(name) + 1);
   memcpy(out->uuid, limits.device_uuid, sizeof out->uuid);
   usage_init(&out->usage, path);
@@ -118,49 +119,97 @@ share_set share_of_uuid(const char *uuid) {
 }
 
 /* The limit in force.  A page that changed is read anew; while its writer is at work, or wrote nonsense, the last one holds. */
-static uint64_t limit_of(struct share *share) {
+static uint64_t limit_of(struct share *share, enum usage_kind kind) {
   uint32_t sequence = __atomic_load_n(&share->page->sequence, __ATOMIC_ACQUIRE);
   if (__builtin_expect(sequence != __atomic_load_n(&share->sequence, __ATOMIC_ACQUIRE), 0) && (sequence & 1u) == 0) {
     GUARD_HOLD(&share->refresh_lock);
     guard_limits limits;
     if (limits_read(share->page, &limits, NULL) == 0) {
-      __atomic_store_n(&share->limit_bytes, limits.memory_limit_bytes, __ATOMIC_RELAXED);
+      __atomic_store_n(&share->limit[USAGE_DEVICE], limits.memory_limit_bytes, __ATOMIC_RELAXED);
+      __atomic_store_n(&share->limit[USAGE_MANAGED], limits.managed_limit_bytes, __ATOMIC_RELAXED);
       __atomic_store_n(&share->sequence, limits.sequence, __ATOMIC_RELEASE);
     }
   }
-  return __atomic_load_n(&share->limit_bytes, __ATOMIC_RELAXED);
+  return __atomic_load_n(&share->limit[kind], __ATOMIC_RELAXED);
 }
 
-int share_reserve(share_set set, uint64_t bytes) {
+static int reserve(share_set set, enum usage_kind kind, uint64_t bytes) {
   int result = -ENOENT;
   for (; set != 0; set &= set - 1) {
     int index = __builtin_ctzll(set);
-    uint64_t limit = limit_of(&shares[index]);
-    int tried = usage_reserve(&shares[index].usage, bytes, limit, NULL);
+    uint64_t limit = limit_of(&shares[index], kind);
+    if (kind == USAGE_MANAGED && limit == 0) continue;
+    int tried = usage_reserve(&shares[index].usage, kind, bytes, limit, NULL);
     if (tried == 0) return index;
     result = tried;
   }
   return result;
 }
 
+int share_reserve(share_set set, uint64_t bytes) { return reserve(set, USAGE_DEVICE, bytes); }
+
+int share_reserve_managed(share_set set, uint64_t bytes) { return reserve(set, USAGE_MANAGED, bytes); }
+
+bool share_allows_managed(share_set set) {
+  for (; set != 0; set &= set - 1) {
+    if (limit_of(&shares[__builtin_ctzll(set)], USAGE_MANAGED) != 0) return true;
+  }
+  return false;
+}
+
 void share_force(unsigned share, uint64_t bytes) { usage_force(&shares[share].usage, bytes); }
+
+void share_note_overhead(unsigned share, uint64_t bytes) { usage_note_overhead(&shares[share].usage, bytes); }
 
 void share_count_refusal(share_set set) {
   if (set != 0) usage_count_refusal(&shares[__builtin_ctzll(set)].usage);
 }
 
-void share_release(unsigned share, uint64_t bytes) { usage_release(&shares[share].usage, bytes); }
+void share_release(unsigned share, uint64_t bytes) { usage_release(&shares[share].usage, USAGE_DEVICE, bytes); }
+
+void share_release_managed(unsigned share, uint64_t bytes) {
+  usage_release(&shares[share].usage, USAGE_MANAGED, bytes);
+}
 
 void share_look(share_set set, struct share_view *out) {
   memset(out, 0, sizeof *out);
   out->limited = true;
   for (; set != 0; set &= set - 1) {
     struct share *share = &shares[__builtin_ctzll(set)];
-    uint64_t limit = limit_of(share), used = 0;
-    bool known = usage_view(&share->usage, &used, NULL) == 0;
+    uint64_t limit = limit_of(share, USAGE_DEVICE), managed = limit_of(share, USAGE_MANAGED);
+    uint64_t whole = usage_add(limit, managed), used[USAGE_KINDS] = {whole, 0};
+    bool known = usage_view(&share->usage, used, NULL) == 0;
     if (limit == 0) out->limited = false;
-    out->limit_bytes = usage_add(out->limit_bytes, limit);
-    out->used_bytes = usage_add(out->used_bytes, known ? used : limit);
-    out->free_bytes = usage_add(out->free_bytes, known ? usage_sub(limit, used) : 0);
+    out->limit_bytes = usage_add(out->limit_bytes, whole);
+    out->used_bytes = usage_add(out->used_bytes, usage_add(used[USAGE_DEVICE], used[USAGE_MANAGED]));
+    if (!known) continue;
+    uint64_t on_device = usage_sub(limit, used[USAGE_DEVICE]);
+    out->free_on_device = usage_add(out->free_on_device, on_device);
+    out->free_bytes = usage_add(out->free_bytes, usage_add(on_device, usage_sub(managed, used[USAGE_MANAGED])));
   }
+}
+
+/* ---- processes ---- */
+
+static unsigned add_process(struct share_process *out, unsigned count, unsigned room,
+                            const struct usage_process *process) {
+  for (unsigned i = 0; process->pid != 0 && i < count; i++) {
+    if (out[i].pid != process->pid) continue;
+    out[i].used_bytes = usage_add(out[i].used_bytes, process->used_bytes);
+    return count;
+  }
+  if (count == room) return count;
+  out[count] = (struct share_process){process->pid, process->used_bytes};
+  return count + 1;
+}
+
+unsigned share_processes(share_set set, struct share_process *out, unsigned room) {
+  unsigned count = 0;
+  struct usage_process *found = prim_pages(HAMI_USAGE_SLOTS * sizeof *found);
+  for (; found != NULL && set != 0; set &= set - 1) {
+    int seen = usage_processes(&shares[__builtin_ctzll(set)].usage, found, HAMI_USAGE_SLOTS);
+    for (int i = 0; i < seen; i++) count = add_process(out, count, room, &found[i]);
+  }
+  prim_unmap(found, HAMI_USAGE_SLOTS * sizeof *found);
+  return count;
 }

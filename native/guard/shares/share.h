@@ -21,10 +21,11 @@ typedef uint64_t share_set;
 
 /* What the shares of one device amount to. */
 struct share_view {
-  bool limited;         /* false: at least one share has no memory limit */
-  uint64_t limit_bytes; /* sum of the limits */
-  uint64_t used_bytes;  /* sum over the living processes */
-  uint64_t free_bytes;  /* sum of what is left in each; 0 where the usage file cannot be used */
+  bool limited;            /* false: at least one share has no memory limit */
+  uint64_t limit_bytes;    /* sum of the limits, managed memory beyond the card's included */
+  uint64_t used_bytes;     /* sum over the living processes, managed memory included */
+  uint64_t free_bytes;     /* sum of what is left in each; 0 where the usage file cannot be used */
+  uint64_t free_on_device; /* the part of it that is device memory */
 };
 
 /* First use of the process, or of a forked child. */
@@ -38,11 +39,26 @@ void share_heal(void);
 share_set share_of_uuid(const char *uuid);
 /* Charges bytes to the first share of the set that has room.  Its index, or a negative errno value. */
 int share_reserve(share_set shares, uint64_t bytes);
+/* The same for managed memory beyond the shares of the card. */
+int share_reserve_managed(share_set shares, uint64_t bytes);
+/* True when one of the shares allows managed memory beyond its share of the card. */
+bool share_allows_managed(share_set shares);
+void share_release_managed(unsigned share, uint64_t bytes);
+/* Says how much of what this process was charged for the driver took by itself. */
+void share_note_overhead(unsigned share, uint64_t bytes);
 /* Charges what the driver has handed out already, whatever the limit says. */
 void share_force(unsigned share, uint64_t bytes);
 /* Counts one request that none of the shares had room for. */
 void share_count_refusal(share_set shares);
 void share_release(unsigned share, uint64_t bytes);
 void share_look(share_set shares, struct share_view *out);
+
+/* One process of the shares, in our pid namespace; pid 0: it lives in another. */
+struct share_process {
+  int32_t pid;
+  uint64_t used_bytes;
+};
+/* Fills at most room of the shares' living processes, each once, and returns how many that were. */
+unsigned share_processes(share_set shares, struct share_process *out, unsigned room);
 
 #endif

@@ -5,7 +5,7 @@
 
 #include "prim.h"
 
-enum { INIT_TRIES = 1000, CLAIM_TRIES = 3 };
+enum { INIT_TRIES = 1000 };
 static const uint64_t INIT_NAP_NS = 1000000u;
 
 void usage_init(guard_usage *usage, const char *path) {
@@ -18,7 +18,8 @@ void usage_init(guard_usage *usage, const char *path) {
 void usage_forget(guard_usage *usage) {
   usage->lock.word = 0;
   usage->slot = USAGE_NO_SLOT;
-  usage->held = 0;
+  memset(usage->held, 0, sizeof usage->held);
+  usage->overhead = 0;
 }
 
 /* The magic as one word, so that it is there whole or not at all. */
@@ -87,9 +88,15 @@ static int attach(guard_usage *usage, guard_error *err) {
   return 0;
 }
 
+static bool fd_is_ours(const guard_usage *usage) {
+  struct prim_file file;
+  return usage->fd >= 0 && prim_stat(usage->fd, &file) == 0 && file.device == usage->device &&
+         file.inode == usage->inode;
+}
+
 /* A program may have closed our descriptor, which also dropped our record lock. */
 static int reattach(guard_usage *usage, guard_error *err) {
-  if (usage_fd_is_ours(usage)) return 0;
+  if (fd_is_ours(usage)) return 0;
   struct prim_file file;
   int fd = open_file(usage, &file, err);
   if (fd < 0) return fd;
@@ -108,104 +115,90 @@ static void check_descriptor(guard_usage *usage) {
   uint64_t now = prim_coarse_ns();
   if (usage->slot == USAGE_NO_SLOT || now == usage->checked_ns) return;
   usage->checked_ns = now;
-  if (!usage_fd_is_ours(usage)) usage->slot = USAGE_NO_SLOT;
+  if (!fd_is_ours(usage)) usage->slot = USAGE_NO_SLOT;
 }
 
-/* Makes slot and counter say what this process holds.  With the shared lock. */
-static void settle(guard_usage *usage) {
-  hami_usage_header *header = &usage->shared->header;
-  hami_usage_slot *slot = &usage->shared->slots[usage->slot];
-  uint64_t was = usage_load(&slot->used_bytes);
-  uint64_t used = usage_load(&header->used_bytes);
-  used = usage->held >= was ? usage_add(used, usage->held - was) : usage_sub(used, was - usage->held);
-  usage_store(&slot->used_bytes, usage->held);
-  usage_store(&header->used_bytes, used);
+static bool slot_is_ours(const guard_usage *usage) {
+  const hami_usage_slot *slot = &usage->shared->slots[usage->slot];
+  return __atomic_load_n(&slot->state, __ATOMIC_RELAXED) == 1 && usage_load(&slot->start_time_ns) == usage->started_ns;
 }
 
-/* Takes the shared lock as the owner of a slot that is ours. */
-static int enter(guard_usage *usage, guard_error *err) {
-  int result = attach(usage, err);
-  for (int tries = 0; result == 0 && tries < CLAIM_TRIES; tries++) {
-    if (usage->slot == USAGE_NO_SLOT) {
-      result = reattach(usage, err);
-      if (result == 0) result = usage_slot_claim(usage, err);
-      if (result < 0) break;
-    }
-    result = usage_shared_take(usage);
-    if (result < 0) return guard_fail(err, -result, "usage: the lock is stuck");
-    if (usage_slot_is_ours(usage)) return 0;
-    usage_shared_drop(usage);
-    usage->slot = USAGE_NO_SLOT;
-  }
-  return result < 0 ? result : guard_fail(err, EBUSY, "usage: the slot is taken away again and again");
+/* The slot's byte is ours, its content still its predecessor's. */
+static void move_in(guard_usage *usage, uint32_t index) {
+  hami_usage_slot *slot = &usage->shared->slots[index];
+  usage_retire(usage, index);
+  usage->slot = (int)index;
+  usage->started_ns = prim_boottime_ns();
+  slot->pid = prim_pid();
+  usage_store(&slot->start_time_ns, usage->started_ns);
+  __atomic_store_n(&slot->state, 1u, __ATOMIC_RELEASE);
+  usage_publish(usage);
+  usage_retire_dead(usage); /* also for whoever reads the counter from outside: the dead do not stay in it */
 }
 
-static bool fits(uint64_t used, uint64_t bytes, uint64_t limit) {
-  return limit == 0 || (bytes <= limit && used <= limit - bytes);
-}
-
-int usage_reserve(guard_usage *usage, uint64_t bytes, uint64_t limit, guard_error *err) {
-  GUARD_HOLD(&usage->lock);
-  check_descriptor(usage);
-  int result = enter(usage, err);
-  if (result < 0) return result;
-  hami_usage_header *header = &usage->shared->header;
-  settle(usage);
-  bool room = fits(usage_load(&header->used_bytes), bytes, limit);
-  if (!room && bytes <= limit) {
-    usage_shared_recount(usage);
-    room = fits(usage_load(&header->used_bytes), bytes, limit);
-  }
-  if (room) {
-    hami_usage_slot *slot = &usage->shared->slots[usage->slot];
-    usage->held = usage_add(usage->held, bytes);
-    settle(usage);
-    slot->allocations_total++;
-    if (usage_load(&header->used_bytes) > header->peak_bytes) header->peak_bytes = usage_load(&header->used_bytes);
-  } else {
-    result = guard_fail(err, ENOMEM, "the share is full");
-  }
-  usage_shared_drop(usage);
-  return result;
-}
-
-void usage_force(guard_usage *usage, uint64_t bytes) {
-  GUARD_HOLD(&usage->lock);
-  usage->held = usage_add(usage->held, bytes);
-  if (enter(usage, NULL) < 0) return;
-  settle(usage);
-  usage_shared_drop(usage);
-}
-
-void usage_count_refusal(guard_usage *usage) {
-  GUARD_HOLD(&usage->lock);
-  if (usage->shared != NULL) __atomic_fetch_add(&usage->shared->header.refused_total, 1, __ATOMIC_RELAXED);
-}
-
-void usage_release(guard_usage *usage, uint64_t bytes) {
-  GUARD_HOLD(&usage->lock);
-  usage->held = usage_sub(usage->held, bytes);
-  if (enter(usage, NULL) < 0) return;
-  settle(usage);
-  usage_shared_drop(usage);
-}
-
-int usage_view(guard_usage *usage, uint64_t *bytes, guard_error *err) {
-  GUARD_HOLD(&usage->lock);
-  int result = attach(usage, err);
-  if (result < 0) return result;
-  uint64_t counted = usage_load(&usage->shared->header.used_bytes);
-  uint64_t own = usage->held;
-  if (counted != own) { /* somebody else holds memory: is it alive? */
-    result = reattach(usage, err);
-    if (result < 0) return result;
-    counted = own;
+/* A slot for this process: first a free one, then one whose owner died. */
+static int claim(guard_usage *usage, guard_error *err) {
+  usage->slot = USAGE_NO_SLOT;
+  for (int reuse = 0; reuse < 2; reuse++) {
     for (uint32_t i = 0; i < HAMI_USAGE_SLOTS; i++) {
-      uint64_t used = usage_load(&usage->shared->slots[i].used_bytes);
-      if (used == 0 || (int)i == usage->slot || prim_byte_held(usage->fd, usage_byte(i)) == 0) continue;
-      counted = usage_add(counted, used);
+      uint32_t state = __atomic_load_n(&usage->shared->slots[i].state, __ATOMIC_RELAXED);
+      if ((state != 0) != (reuse != 0)) continue;
+      if (prim_byte_take(usage->fd, usage_byte(i)) != 0) continue;
+      move_in(usage, i);
+      return 0;
     }
   }
-  *bytes = counted;
+  return guard_fail(err, EUSERS, "usage: no free slot");
+}
+
+int usage_enter(guard_usage *usage, guard_error *err) {
+  check_descriptor(usage);
+  int result = attach(usage, err);
+  if (result < 0 || (usage->slot != USAGE_NO_SLOT && slot_is_ours(usage))) return result;
+  result = reattach(usage, err);
+  return result < 0 ? result : claim(usage, err);
+}
+
+/* ---- what others hold ---- */
+
+static void add_slot(const guard_usage *usage, uint32_t index, uint64_t bytes[USAGE_KINDS]) {
+  const hami_usage_slot *slot = &usage->shared->slots[index];
+  uint64_t used = usage_load(&slot->used_bytes), managed = usage_load(&slot->managed_bytes);
+  if ((int)index == usage->slot || (used == 0 && managed == 0)) return;
+  if (prim_byte_held(usage->fd, usage_byte(index)) == 0) return;
+  bytes[USAGE_DEVICE] = usage_add(bytes[USAGE_DEVICE], used);
+  bytes[USAGE_MANAGED] = usage_add(bytes[USAGE_MANAGED], managed);
+}
+
+int usage_view(guard_usage *usage, uint64_t bytes[USAGE_KINDS], guard_error *err) {
+  GUARD_HOLD(&usage->lock);
+  int result = attach(usage, err);
+  if (result < 0) return result;
+  const hami_usage_header *header = &usage->shared->header;
+  memcpy(bytes, usage->held, sizeof usage->held);
+  if (usage_load(&header->used_bytes) == bytes[USAGE_DEVICE] &&
+      usage_load(&header->managed_bytes) == bytes[USAGE_MANAGED])
+    return 0; /* nobody else holds anything */
+  result = reattach(usage, err);
+  if (result < 0) return result;
+  for (uint32_t i = 0; i < HAMI_USAGE_SLOTS; i++) add_slot(usage, i, bytes);
   return 0;
+}
+
+int usage_processes(guard_usage *usage, struct usage_process *out, int room) {
+  GUARD_HOLD(&usage->lock);
+  int result = attach(usage, NULL), count = 0;
+  if (result == 0) result = reattach(usage, NULL);
+  if (result < 0) return result;
+  for (uint32_t i = 0; i < HAMI_USAGE_SLOTS; i++) {
+    const hami_usage_slot *slot = &usage->shared->slots[i];
+    struct usage_process process = {.used_bytes = usage_load(&slot->used_bytes)};
+    bool own = (int)i == usage->slot;
+    if (__atomic_load_n(&slot->state, __ATOMIC_RELAXED) == 0) continue;
+    if (own) process = (struct usage_process){prim_pid(), usage->held[USAGE_DEVICE]};
+    if (!own && prim_byte_holder(usage->fd, usage_byte(i), &process.pid) != 1) continue;
+    if (count < room) out[count] = process;
+    count++;
+  }
+  return count;
 }

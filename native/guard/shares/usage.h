@@ -6,6 +6,11 @@
  * Reserve-commit: usage_reserve charges before the driver is asked; whoever then gets nothing from the driver gives the charge
  * back.  The sum over the processes can therefore not pass the limit, whatever they do at the same time.  `held` is this
  * process's own truth; its slot follows it, and the shared counter follows the slots.
+ *
+ * No process waits for another.  The counter in the header changes by compare-and-swap and is never less than what the living hold:
+ * a slot is raised before the counter is and lowered after it, and says meanwhile how much of it is moving.  So whoever finds the slot
+ * of a dead process can take out of the counter what was in it for certain.  What the dead leave behind beyond that, and what garbage
+ * does, a recount repairs: two equal looks at all slots, and a swap that fails when the counter changed meanwhile.
  */
 #ifndef GUARD_USAGE_H
 #define GUARD_USAGE_H
@@ -19,14 +24,18 @@
 
 enum { USAGE_PATH_SIZE = 320, USAGE_NO_SLOT = -1 };
 
+/* What is counted, each with a limit of its own. */
+enum usage_kind { USAGE_DEVICE, USAGE_MANAGED, USAGE_KINDS };
+
 typedef struct guard_usage {
   guard_lock lock; /* one thread of this process at a time; guards all that follows */
   hami_usage *shared;
   uint64_t device; /* of the file, with inode: is fd still ours? */
   uint64_t inode;
-  uint64_t held;       /* bytes charged to this process */
-  uint64_t started_ns; /* as written to our slot */
-  uint64_t checked_ns; /* when fd was last seen to be ours */
+  uint64_t held[USAGE_KINDS]; /* bytes charged to this process */
+  uint64_t overhead;          /* part of held[USAGE_DEVICE] */
+  uint64_t started_ns;        /* as written to our slot */
+  uint64_t checked_ns;        /* when fd was last seen to be ours */
   int fd;
   int slot;
   char path[USAGE_PATH_SIZE];
@@ -38,29 +47,36 @@ void usage_forget(guard_usage *usage);
 
 /* Charges bytes; limit 0 is no limit.  -ENOMEM: they would pass the limit, even without the dead.  Any other failure: the file
  * cannot be used, nothing is charged. */
-int usage_reserve(guard_usage *usage, uint64_t bytes, uint64_t limit, guard_error *err);
+int usage_reserve(guard_usage *usage, enum usage_kind kind, uint64_t bytes, uint64_t limit, guard_error *err);
 /* Charges bytes that the driver has handed out already, whatever the limit says. */
 void usage_force(guard_usage *usage, uint64_t bytes);
+/* Gives bytes back, at most what this process holds.  Cannot fail: what the file does not take now it takes with the next call. */
+void usage_release(guard_usage *usage, enum usage_kind kind, uint64_t bytes);
+/* Says how much of what this process was charged for the driver took by itself. */
+void usage_note_overhead(guard_usage *usage, uint64_t bytes);
 /* Counts one request that was refused because of the limit. */
 void usage_count_refusal(guard_usage *usage);
-/* Gives bytes back, at most what this process holds.  Cannot fail: what the file does not take now it takes with the next call. */
-void usage_release(guard_usage *usage, uint64_t bytes);
-/* Bytes held by the living processes of the share.  Takes no shared lock and no slot. */
-int usage_view(guard_usage *usage, uint64_t *bytes, guard_error *err);
+
+/* What the living processes of the share hold, by enum usage_kind.  Takes no slot. */
+int usage_view(guard_usage *usage, uint64_t bytes[USAGE_KINDS], guard_error *err);
+/* One living process of the share. */
+struct usage_process {
+  int32_t pid; /* as our pid namespace has it; 0 when it has none */
+  uint64_t used_bytes;
+};
+/* Fills at most room processes and returns how many there are; negative when the file cannot be used. */
+int usage_processes(guard_usage *usage, struct usage_process *out, int room);
 
 /* Internal to usage*.c, with usage->lock held. */
 
-/* The shared lock; on success `slots` and the counter are coherent.  -ETIMEDOUT when a living owner does not let go. */
-int usage_shared_take(guard_usage *usage);
-void usage_shared_drop(guard_usage *usage);
-/* Zeroes the slots of the dead and makes the counter the sum over the living. */
-void usage_shared_recount(guard_usage *usage);
-/* A new slot for this process; its content is zero, its lock is held, its predecessor's charge is gone. */
-int usage_slot_claim(guard_usage *usage, guard_error *err);
-/* False when somebody took our slot from us (a file descriptor closed behind our back drops the record lock). */
-bool usage_slot_is_ours(const guard_usage *usage);
-/* True when fd still is the usage file. */
-bool usage_fd_is_ours(const guard_usage *usage);
+/* Makes the mapping and a slot of our own usable. */
+int usage_enter(guard_usage *usage, guard_error *err);
+/* Takes the charges of the dead out of the counters. */
+void usage_retire_dead(guard_usage *usage);
+/* Takes one slot's charge out of the counters and empties it; its byte is ours. */
+void usage_retire(guard_usage *usage, uint32_t index);
+/* Puts all that this process holds into its fresh slot and into the counters. */
+void usage_publish(guard_usage *usage);
 
 static inline uint64_t usage_byte(uint32_t slot) { return (uint64_t)HAMI_USAGE_SIZE + slot; }
 
@@ -71,8 +87,8 @@ static inline uint64_t usage_add(uint64_t a, uint64_t b) {
 
 static inline uint64_t usage_sub(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
 
-static inline uint64_t usage_load(const uint64_t *field) { return __atomic_load_n(field, __ATOMIC_RELAXED); }
+static inline uint64_t usage_load(const uint64_t *field) { return __atomic_load_n(field, __ATOMIC_ACQUIRE); }
 
-static inline void usage_store(uint64_t *field, uint64_t value) { __atomic_store_n(field, value, __ATOMIC_RELAXED); }
+static inline void usage_store(uint64_t *field, uint64_t value) { __atomic_store_n(field, value, __ATOMIC_RELEASE); }
 
 #endif

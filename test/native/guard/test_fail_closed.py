@@ -146,17 +146,16 @@ def test_random_bytes_in_the_usage_file_crash_nobody(seed: int, share: Share, st
         assert client.allocate(LIMIT) == 0
 
 
-def test_a_lock_left_by_a_dead_process_is_taken_over(share: Share, stub_container: MakeContainer) -> None:
-    """The lock names a slot whose owner is gone: the next process takes it, and counts the living anew."""
+def test_a_recount_left_by_a_dead_process_is_done_again(share: Share, stub_container: MakeContainer) -> None:
+    """Nobody waits for the dead: the next process counts the living anew."""
     with stub_container(shares=[share.directory]).client() as first:
         assert first.start().allocate(100) == 0
-        _overwrite(share.directory / "usage", offset=abi.USAGE_LOCK_OFFSET, data=(7).to_bytes(4, "little"))
+        _overwrite(share.directory / "usage", offset=abi.USAGE_RECOUNTS_OFFSET, data=(7).to_bytes(4, "little"))
         _overwrite(share.directory / "usage", offset=abi.USAGE_USED_BYTES_OFFSET, data=(999).to_bytes(8, "little"))
         with stub_container(shares=[share.directory]).client() as second:
             assert second.start().allocate(LIMIT - 100) == 0
             assert second.allocate(1) == OUT_OF_MEMORY
-            takeovers = share.usage[abi.USAGE_LOCK_TAKEOVERS_TOTAL_OFFSET :][:8]
-            assert int.from_bytes(takeovers, "little") == 1
+            assert share.used_bytes == LIMIT
 
 
 def test_a_counter_that_was_tampered_with_heals_before_a_refusal(share: Share, stub_container: MakeContainer) -> None:

@@ -14,7 +14,7 @@ from hami_dra._gen import abi
 SOURCES = REPOSITORY / "native" / "guard"
 CORE = (
     *("memory/ledger.c", "os/lock.c", "os/prim.c"),
-    *("shares/limits.c", "shares/usage.c", "shares/usage_lock.c"),
+    *("shares/limits.c", "shares/usage.c", "shares/usage_count.c"),
 )
 
 pytestmark = pytest.mark.native
@@ -83,9 +83,15 @@ def test_a_usage_file_full_of_nonsense_is_survived(unit: Path, usage_file: Path,
     _run(unit, "usage", usage_file, seed)
 
 
-def test_children_start_afresh_and_may_die_with_the_lock(unit: Path, usage_file: Path) -> None:
-    """A forked child has its own slot; the lock of one that died is taken over and the counter made right."""
+def test_children_start_afresh_and_may_die_at_any_point(unit: Path, usage_file: Path) -> None:
+    """A forked child has its own slot; whatever it leaves half done, the counter is made right."""
     _run(unit, "fork", usage_file)
+
+
+@pytest.mark.parametrize("seed", ["1", "2", "3"])
+def test_processes_meet_in_a_usage_file(unit: Path, usage_file: Path, seed: str) -> None:
+    """Eight processes together never hold more than the limit, however recounts and changes meet, and leave zero behind."""
+    _run(unit, "processes", usage_file, seed)
 
 
 def test_threads_meet_in_usage_and_ledger(unit: Path, usage_file: Path) -> None:

@@ -1,0 +1,246 @@
+/* The counters of a usage file: charging, giving back, and taking back from the dead.  The protocol is explained in usage.h. */
+#include <errno.h>
+#include <string.h>
+
+#include "prim.h"
+#include "usage.h"
+
+enum { LOOKS = 8, ROUNDS = 4 };
+
+/* The fields of one kind. */
+struct fields {
+  uint64_t *total; /* in the header */
+  uint64_t *used;  /* in a slot, as the next */
+  uint64_t *moving;
+};
+
+static struct fields fields_of(hami_usage *shared, uint32_t index, enum usage_kind kind) {
+  hami_usage_slot *slot = &shared->slots[index];
+  if (kind == USAGE_MANAGED)
+    return (struct fields){&shared->header.managed_bytes, &slot->managed_bytes, &slot->moving_managed_bytes};
+  return (struct fields){&shared->header.used_bytes, &slot->used_bytes, &slot->moving_bytes};
+}
+
+static bool swap(uint64_t *field, uint64_t from, uint64_t to) {
+  return __atomic_compare_exchange_n(field, &from, to, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
+
+static bool fits(uint64_t used, uint64_t bytes, uint64_t limit) {
+  return limit == 0 || (bytes <= limit && used <= limit - bytes);
+}
+
+/* Adds to a counter unless that would pass the limit. */
+static bool raise(uint64_t *total, uint64_t bytes, uint64_t limit) {
+  for (;;) {
+    uint64_t now = usage_load(total);
+    if (!fits(now, bytes, limit)) return false;
+    if (swap(total, now, usage_add(now, bytes))) return true;
+  }
+}
+
+static void lower(uint64_t *total, uint64_t bytes) {
+  uint64_t now;
+  do {
+    now = usage_load(total);
+  } while (bytes != 0 && !swap(total, now, usage_sub(now, bytes)));
+}
+
+static void note_peak(hami_usage_header *header) {
+  uint64_t used = usage_load(&header->used_bytes), peak = usage_load(&header->peak_bytes);
+  if (__builtin_expect(used > peak, 0)) (void)swap(&header->peak_bytes, peak, used);
+}
+
+/* ---- the dead ---- */
+
+void usage_retire(guard_usage *usage, uint32_t index) {
+  uint64_t gone[USAGE_KINDS];
+  hami_usage_slot *slot = &usage->shared->slots[index];
+  for (int kind = 0; kind < USAGE_KINDS; kind++) {
+    struct fields fields = fields_of(usage->shared, index, (enum usage_kind)kind);
+    gone[kind] = usage_sub(usage_load(fields.used), usage_load(fields.moving));
+  }
+  if (slot->state != 0) __atomic_fetch_add(&usage->shared->header.deaths_total, 1, __ATOMIC_RELAXED);
+  memset(slot, 0, sizeof *slot);
+  lower(&usage->shared->header.used_bytes, gone[USAGE_DEVICE]);
+  lower(&usage->shared->header.managed_bytes, gone[USAGE_MANAGED]);
+}
+
+static bool is_empty(const hami_usage_slot *slot) {
+  return __atomic_load_n(&slot->state, __ATOMIC_RELAXED) == 0 && usage_load(&slot->used_bytes) == 0 &&
+         usage_load(&slot->managed_bytes) == 0;
+}
+
+void usage_retire_dead(guard_usage *usage) {
+  for (uint32_t i = 0; i < HAMI_USAGE_SLOTS; i++) {
+    if ((int)i == usage->slot || is_empty(&usage->shared->slots[i])) continue;
+    if (prim_byte_held(usage->fd, usage_byte(i)) != 0 || prim_byte_take(usage->fd, usage_byte(i)) != 0) continue;
+    usage_retire(usage, i);
+    (void)prim_byte_drop(usage->fd, usage_byte(i));
+  }
+}
+
+/* ---- recounts ---- */
+
+struct look {
+  uint64_t used[HAMI_USAGE_SLOTS];
+  uint64_t allocations[HAMI_USAGE_SLOTS]; /* tells equal figures of different times apart */
+};
+
+static void look_at(guard_usage *usage, enum usage_kind kind, struct look *out) {
+  for (uint32_t i = 0; i < HAMI_USAGE_SLOTS; i++) {
+    out->used[i] = usage_load(fields_of(usage->shared, i, kind).used);
+    out->allocations[i] = usage_load(&usage->shared->slots[i].allocations_total);
+  }
+}
+
+static bool recount_once(guard_usage *usage, enum usage_kind kind, struct look looks[2]) {
+  uint64_t *total = fields_of(usage->shared, 0, kind).total;
+  uint64_t sum = 0;
+  look_at(usage, kind, &looks[0]);
+  uint64_t before = usage_load(total);
+  look_at(usage, kind, &looks[1]);
+  if (memcmp(&looks[0], &looks[1], sizeof looks[0]) != 0) return false;
+  for (uint32_t i = 0; i < HAMI_USAGE_SLOTS; i++) sum = usage_add(sum, looks[0].used[i]);
+  return before == sum || swap(total, before, sum);
+}
+
+/* True while the counter says more than the slots do: a recount would bring it down. */
+static bool is_suspect(guard_usage *usage, enum usage_kind kind) {
+  uint64_t sum = 0;
+  for (uint32_t i = 0; i < HAMI_USAGE_SLOTS; i++)
+    sum = usage_add(sum, usage_load(fields_of(usage->shared, i, kind).used));
+  return usage_load(fields_of(usage->shared, 0, kind).total) > sum;
+}
+
+/* header.recounts: odd while a recount is under way (or its maker died at it), and a bit for whoever wants another one. */
+enum { UNDER_WAY = 1 };
+static const uint32_t AGAIN = 0x80000000u;
+
+static void recount_now(guard_usage *usage, struct look looks[2]) {
+  uint32_t *recounts = &usage->shared->header.recounts;
+  uint32_t was = __atomic_fetch_and(recounts, ~AGAIN, __ATOMIC_SEQ_CST);
+  if ((was & UNDER_WAY) == 0) __atomic_fetch_add(recounts, 1, __ATOMIC_SEQ_CST);
+  bool done = true;
+  for (int kind = 0; kind < USAGE_KINDS; kind++) {
+    int tries = 0;
+    while (tries < LOOKS && !recount_once(usage, (enum usage_kind)kind, looks)) tries++;
+    done = done && tries < LOOKS;
+  }
+  __atomic_fetch_add(recounts, 1, __ATOMIC_SEQ_CST);
+  if (!done) __atomic_fetch_or(recounts, AGAIN, __ATOMIC_SEQ_CST);
+}
+
+/* One process at a time, by the byte behind the slots'; who has it does the work that others wished for meanwhile. */
+static void recount(guard_usage *usage) {
+  uint32_t *recounts = &usage->shared->header.recounts;
+  struct look *looks = prim_pages(2 * sizeof *looks);
+  if (looks == NULL) return;
+  usage_retire_dead(usage);
+  __atomic_fetch_or(recounts, AGAIN, __ATOMIC_SEQ_CST);
+  for (int round = 0; round < ROUNDS && (__atomic_load_n(recounts, __ATOMIC_SEQ_CST) & AGAIN) != 0; round++) {
+    if (prim_byte_take(usage->fd, usage_byte(HAMI_USAGE_SLOTS)) != 0) break;
+    recount_now(usage, looks);
+    (void)prim_byte_drop(usage->fd, usage_byte(HAMI_USAGE_SLOTS));
+  }
+  prim_unmap(looks, 2 * sizeof *looks);
+}
+
+/* A change of a counter that met a recount may be in it twice: seen in the slot by the recount, and added by its owner. */
+static uint32_t change_begins(guard_usage *usage) {
+  return __atomic_load_n(&usage->shared->header.recounts, __ATOMIC_SEQ_CST);
+}
+
+static void change_ends(guard_usage *usage, uint32_t began) {
+  uint32_t now = __atomic_load_n(&usage->shared->header.recounts, __ATOMIC_SEQ_CST);
+  if (__builtin_expect(now != began || (now & (AGAIN | UNDER_WAY)) != 0, 0)) recount(usage);
+}
+
+/* ---- our own ---- */
+
+static bool try_reserve(guard_usage *usage, enum usage_kind kind, uint64_t bytes, uint64_t limit) {
+  struct fields fields = fields_of(usage->shared, (uint32_t)usage->slot, kind);
+  uint32_t began = change_begins(usage);
+  usage_store(fields.moving, bytes);
+  usage_store(fields.used, usage_add(usage->held[kind], bytes));
+  bool room = raise(fields.total, bytes, limit);
+  if (room) {
+    usage->held[kind] = usage_add(usage->held[kind], bytes);
+  } else {
+    usage_store(fields.used, usage->held[kind]);
+  }
+  usage_store(fields.moving, 0);
+  change_ends(usage, began);
+  return room;
+}
+
+int usage_reserve(guard_usage *usage, enum usage_kind kind, uint64_t bytes, uint64_t limit, guard_error *err) {
+  GUARD_HOLD(&usage->lock);
+  int result = usage_enter(usage, err);
+  if (result < 0) return result;
+  hami_usage_slot *slot = &usage->shared->slots[usage->slot];
+  usage_store(&slot->allocations_total, usage_load(&slot->allocations_total) + 1);
+  bool room = try_reserve(usage, kind, bytes, limit);
+  if (!room && bytes <= limit) {
+    usage_retire_dead(usage);
+    room = try_reserve(usage, kind, bytes, limit);
+  }
+  if (!room && bytes <= limit && is_suspect(usage, kind)) {
+    recount(usage);
+    room = try_reserve(usage, kind, bytes, limit);
+  }
+  if (!room) return guard_fail(err, ENOMEM, "the share is full");
+  note_peak(&usage->shared->header);
+  return 0;
+}
+
+void usage_force(guard_usage *usage, uint64_t bytes) {
+  GUARD_HOLD(&usage->lock);
+  if (usage_enter(usage, NULL) < 0) {
+    usage->held[USAGE_DEVICE] = usage_add(usage->held[USAGE_DEVICE], bytes);
+  } else {
+    (void)try_reserve(usage, USAGE_DEVICE, bytes, 0);
+    note_peak(&usage->shared->header);
+  }
+}
+
+void usage_release(guard_usage *usage, enum usage_kind kind, uint64_t bytes) {
+  GUARD_HOLD(&usage->lock);
+  bytes = bytes < usage->held[kind] ? bytes : usage->held[kind];
+  bool entered = usage_enter(usage, NULL) == 0;
+  usage->held[kind] -= bytes;
+  if (!entered) return;
+  struct fields fields = fields_of(usage->shared, (uint32_t)usage->slot, kind);
+  uint32_t began = change_begins(usage);
+  usage_store(fields.moving, bytes);
+  lower(fields.total, bytes);
+  usage_store(fields.used, usage->held[kind]);
+  usage_store(fields.moving, 0);
+  change_ends(usage, began);
+}
+
+void usage_publish(guard_usage *usage) {
+  hami_usage_slot *slot = &usage->shared->slots[usage->slot];
+  uint32_t began = change_begins(usage);
+  for (int kind = 0; kind < USAGE_KINDS; kind++) {
+    struct fields fields = fields_of(usage->shared, (uint32_t)usage->slot, (enum usage_kind)kind);
+    uint64_t held = usage->held[kind];
+    if (held == 0) continue;
+    usage_store(fields.moving, held);
+    usage_store(fields.used, held);
+    (void)raise(fields.total, held, 0);
+    usage_store(fields.moving, 0);
+  }
+  usage_store(&slot->overhead_bytes, usage->overhead);
+  change_ends(usage, began);
+}
+
+void usage_note_overhead(guard_usage *usage, uint64_t bytes) {
+  GUARD_HOLD(&usage->lock);
+  usage->overhead = bytes;
+  if (usage_enter(usage, NULL) == 0) usage_store(&usage->shared->slots[usage->slot].overhead_bytes, bytes);
+}
+
+void usage_count_refusal(guard_usage *usage) {
+  GUARD_HOLD(&usage->lock);
+  if (usage->shared != NULL) __atomic_fetch_add(&usage->shared->header.refused_total, 1, __ATOMIC_RELAXED);
+}
