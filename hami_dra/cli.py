@@ -60,6 +60,7 @@ def _node(options: argparse.Namespace) -> int:
         slots=options.slots,
         health_port=options.health_port,
         metrics_port=options.metrics_port,
+        attribution=options.attribution,
     )
     transport = _transport(options)
     return run_process("node", lambda group: start_node(group, chosen, transport))
@@ -118,6 +119,12 @@ def _add_node(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--state-dir", type=Path, default=Path("/var/lib/hami-dra"))
     parser.add_argument("--guard", type=Path, default=Path("/opt/hami-dra/lib/libhami_guard.so"))
     parser.add_argument("--slots", type=_positive, default=10, help="tenants of one GPU; default %(default)s")
+    parser.add_argument(
+        "--attribution",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="tell shares apart in the driver's figures by the processes of this node: needs the host's pid namespace",
+    )
     parser.add_argument("--health-port", type=_port, default=51515, help="of the gRPC health service")
 
 

@@ -19,7 +19,9 @@ from hami_dra.host.boot import boot_id
 from hami_dra.host.cdi_dir import CdiDirectory
 from hami_dra.host.guard_install import install_guard
 from hami_dra.host.ledger import Ledger
+from hami_dra.host.live_shares import LiveShares
 from hami_dra.host.locks import ClaimLocks
+from hami_dra.host.processes import ShareProcesses
 from hami_dra.host.share_dir import ShareDirectory
 from hami_dra.kube.claims import Claims
 from hami_dra.kube.events import EventRecorder
@@ -27,12 +29,13 @@ from hami_dra.kube.nodes import node_uid
 from hami_dra.kube.reflector import Collection, Reflector
 from hami_dra.kube.slices import SLICES_PATH, NodeSlices
 from hami_dra.kube.version import server_version
+from hami_dra.node.arbiter import Arbiter
 from hami_dra.node.discovery import Discovery
 from hami_dra.node.endpoint import SUPPORTED_VERSIONS, dra_handlers
 from hami_dra.node.health import HealthServer
 from hami_dra.node.health_stream import SUPPORTED_HEALTH_VERSIONS, HealthStream, health_handlers
 from hami_dra.node.metrics import NodeMetrics
-from hami_dra.node.ports import NodeFiles
+from hami_dra.node.ports import Attribution, NodeFiles
 from hami_dra.node.publisher import Publisher, PublisherOptions
 from hami_dra.node.recovery import Recovery
 from hami_dra.node.registrar import Registrar
@@ -71,6 +74,8 @@ class NodeOptions:
     slots: int
     health_port: int
     metrics_port: int
+    attribution: bool
+    """Whether processes of other pods can be seen, so that the driver's figures can be told apart by share."""
 
     @property
     def sysfs(self) -> Path:
@@ -118,6 +123,7 @@ def start_node(group: Group, options: NodeOptions, transport: Transport) -> None
     health = _health_stream(group, node=node, discovery=discovery)
     group.spawn("discovery", discovery.run)
     group.spawn("publisher", publisher.run)
+    group.spawn("arbiter", _arbiter(group, options, files=files, look=look, metrics=metrics).run)
     _serve(group, options, service=service, health=health, publisher=publisher, registry=registry)
 
 
@@ -148,6 +154,21 @@ def _node_files(group: Group, options: NodeOptions) -> NodeFiles:
     ledger = Ledger(options.state_dir / "ledger.db", boot=boot)
     locks = ClaimLocks(options.state_dir / "claims.lock", group=group)
     return NodeFiles(ledger=ledger, shares=shares, cdi=cdi, locks=locks, boot=boot)
+
+
+def _arbiter(
+    group: Group, options: NodeOptions, *, files: NodeFiles, look: NvidiaDiscovery, metrics: NodeMetrics
+) -> Arbiter:
+    claims_dir = options.state_dir / "claims"
+    return Arbiter(
+        shares=LiveShares(claims_dir, lock=options.state_dir / "limits.lock"),
+        ledger=files.ledger,
+        boot=files.boot,
+        attribution=Attribution(meter=look, owner=ShareProcesses(claims_dir)) if options.attribution else None,
+        metrics=metrics,
+        group=group,
+        clock=SYSTEM_CLOCK,
+    )
 
 
 def _publisher(

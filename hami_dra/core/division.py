@@ -103,4 +103,5 @@ def _allotment(claimant: Claimant, given: float, free: float, scale: float) -> f
     guaranteed = claimant.guaranteed * scale
     if not claimant.bursts:
         return guaranteed
-    return min(1.0, max(guaranteed, given or _FLOOR) + free)
+    least = 0.0 if claimant.active else _FLOOR
+    return min(1.0, max(least, max(guaranteed, given) + free))

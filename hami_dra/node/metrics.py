@@ -4,7 +4,8 @@ Made on a registry that is handed in, so that tests and several instances in one
 part of the product: dashboards and alerts build on them.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -52,6 +53,19 @@ class NodeMetrics:
             "hami_dra_publish_failures_total", "Attempts to publish slices that failed.", ["reason"], registry=registry
         )
 
+        self._granted = Gauge(
+            "hami_dra_share_compute_granted_ratio",
+            "Compute that a share may use for now, as a fraction of its device; above 1 to make up for what its guard overrates.",
+            ["namespace", "claim", "share"],
+            registry=registry,
+        )
+        self._arbiter_failures = Counter(
+            "hami_dra_arbiter_failures_total",
+            "Times that figures of the driver could not be read or a grant not be written.",
+            ["reason"],
+            registry=registry,
+        )
+
     def observe_step(self, step: str, seconds: float) -> None:
         """A step of a prepare took that long."""
         child = self._step_children.get(step)
@@ -70,6 +84,19 @@ class NodeMetrics:
     def count_shares(self, count: Callable[[], float]) -> None:
         """Ask `count` for the number of prepared shares whenever metrics are read."""
         self._shares.set_function(count)
+
+    def granted(self, share: Mapping[str, str], ratio: float) -> None:
+        """A share may use that much from now on; `share` has namespace, claim and share."""
+        self._granted.labels(**share).set(ratio)
+
+    def share_gone(self, share: Mapping[str, str]) -> None:
+        """A share is no more."""
+        with contextlib.suppress(KeyError):  # it never had a grant
+            self._granted.remove(*(share[label] for label in ("namespace", "claim", "share")))
+
+    def arbiter_failed(self, reason: str) -> None:
+        """A round of the arbiter could not do all that it should."""
+        self._arbiter_failures.labels(reason).inc()
 
     def published(self, *, layout: Layout, devices: int, dropped_gates: frozenset[str]) -> None:
         """The node's slices are as they should be."""

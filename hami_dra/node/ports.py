@@ -4,24 +4,30 @@ Adapters (`host`, `kube`, `vendors`) fit them without knowing them; tests hand i
 two effects.  Every method raises errors of `core.errors` only.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 from hami_dra.api.k8s import AllocatedDeviceStatus, JsonObject, ObjectReference, ResourceClaim, ResourceSlice
-from hami_dra.core.ids import ClaimUid
+from hami_dra.core.figures import Figures
+from hami_dra.core.ids import ClaimUid, GpuUuid, ShareKey
+from hami_dra.core.limits import Limits
 from hami_dra.core.plan import ClaimPlan
 from hami_dra.core.record import Entry
+from hami_dra.core.usage import Usage
 
 __all__ = [
+    "Attribution",
     "CdiFiles",
     "ClaimReader",
     "DeviceStatusWriter",
     "EventSink",
     "Ledger",
+    "LiveShareFiles",
     "Locks",
+    "Meter",
     "NodeFiles",
     "ShareFiles",
     "SliceStore",
@@ -127,6 +133,43 @@ class ShareFiles(Protocol):
     def records(self) -> Iterator[Entry]:
         """What the files say was prepared."""
         ...
+
+
+class LiveShareFiles(Protocol):
+    """Limits and usage files while containers use them."""
+
+    def alone(self) -> AbstractContextManager[bool]:
+        """Whether this process may change limits; it may until the end of the block."""
+        ...
+
+    def stamp(self) -> int:
+        """Changes whenever a claim's files come or go."""
+        ...
+
+    def usage(self, uid: ClaimUid, key: ShareKey) -> Usage | None:
+        """What the share's processes say; None where they said nothing."""
+        ...
+
+    def change(self, uid: ClaimUid, limits: Limits) -> bool:
+        """Make the share's page say that; false where the share is gone."""
+        ...
+
+
+class Meter(Protocol):
+    """What the driver says about processes."""
+
+    def figures(self, uuid: GpuUuid, *, since_us: int) -> Figures | None:
+        """What it sampled on that card later than `since_us` of its clock; None for nothing new.  Raises DriverError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attribution:
+    """The driver's figures, and whose they are."""
+
+    meter: Meter
+    owner: Callable[[int], Collection[tuple[ClaimUid, ShareKey]]]
+    """The shares of a process of this node."""
 
 
 class CdiFiles(Protocol):

@@ -31,7 +31,7 @@ def test_a_simulated_node_plugin_has_no_privilege(helm: Helm) -> None:
     assert security["allowPrivilegeEscalation"] is False
     assert security["readOnlyRootFilesystem"] is True
     assert security["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
+    assert not {"hostNetwork", "hostIPC"} & set(pod)
 
 
 def test_nvml_alone_asks_for_privilege(helm: Helm) -> None:
@@ -40,7 +40,18 @@ def test_nvml_alone_asks_for_privilege(helm: Helm) -> None:
     security = pod["containers"][0]["securityContext"]
     assert security["privileged"] is True
     assert security["readOnlyRootFilesystem"] is True
-    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
+    assert not {"hostNetwork", "hostIPC"} & set(pod)
+
+
+@pytest.mark.parametrize("values", [SIM, {}])
+def test_the_pid_namespace_of_the_host_is_for_attribution_alone(helm: Helm, values: dict[str, Any]) -> None:
+    """Who does not want it says so, and the plugin is told not to look; nothing else needs the host's namespaces."""
+    pod = _pod(helm, "DaemonSet", values)
+    assert pod["hostPID"] is True
+    assert "--attribution" in pod["containers"][0]["args"]
+    pod = _pod(helm, "DaemonSet", values | {"node": {"attribution": False}})
+    assert "hostPID" not in pod
+    assert "--no-attribution" in pod["containers"][0]["args"]
 
 
 def test_host_directories_lie_at_the_same_path_in_the_pod(helm: Helm) -> None:

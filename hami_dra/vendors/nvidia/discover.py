@@ -8,10 +8,12 @@ there yet is a `DriverError`, and whoever asks tries again later.
 import contextlib
 import logging
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from hami_dra.core.errors import DriverError
+from hami_dra.core.figures import Figures
 from hami_dra.core.ids import GpuUuid
 from hami_dra.core.inventory import DriverFiles, Gpu, Inventory, device_name
 from hami_dra.vendors.nvidia.driver_root import NVML, Root
@@ -28,7 +30,7 @@ _PCIE_ROOT = re.compile(r"pci[0-9a-f]{4,8}:[0-9a-f]{2}")
 
 
 class NvidiaDiscovery:
-    """Call it for the inventory.  Not for several threads at once."""
+    """Call it for the inventory.  Not for several threads at once, but `figures` may be asked for by another one."""
 
     def __init__(
         self,
@@ -54,6 +56,8 @@ class NvidiaDiscovery:
         self._simulated = simulated
         self._open_library = open_library
         self._nvml: Nvml | None = None
+        self._session_lock = threading.Lock()
+        """NVML itself minds no threads; what must not happen is an end of the session while another thread uses it."""
         self._card_files: tuple[str, ...] = ()
         self._warned: set[str] = set()
 
@@ -70,10 +74,20 @@ class NvidiaDiscovery:
 
     def close(self) -> None:
         """End the session with NVML; the next call opens another."""
-        nvml, self._nvml = self._nvml, None
-        if nvml is not None:
-            with contextlib.suppress(DriverError):
-                nvml.close()
+        with self._session_lock:
+            nvml, self._nvml = self._nvml, None
+            if nvml is not None:
+                with contextlib.suppress(DriverError):
+                    nvml.close()
+
+    def figures(self, uuid: GpuUuid, *, since_us: int) -> Figures | None:
+        """What the processes of a card used since then; None for nothing new, and while no session is open.
+
+        Raises:
+            DriverError: the card does not answer.
+        """
+        with self._session_lock:
+            return None if self._nvml is None else self._nvml.figures(uuid, since_us=since_us)
 
     def _look(self) -> Inventory:
         common = self._devices.common_devices()

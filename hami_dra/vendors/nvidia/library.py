@@ -6,7 +6,8 @@ card does not support becomes None.
 """
 
 import ctypes
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 import pynvml
 
 from hami_dra.core.errors import DriverError
+from hami_dra.core.figures import Figures
 
 __all__ = ["Card", "Nvml"]
 
@@ -24,6 +26,13 @@ _UNSUPPORTED = (
     pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
     pynvml.NVML_ERROR_NO_DATA,
 )
+_NOTHING_NEW = (
+    *_UNSUPPORTED,
+    pynvml.NVML_ERROR_NOT_FOUND,
+    pynvml.NVML_ERROR_INSUFFICIENT_SIZE,  # a process came between the two calls
+)
+_FULL_PERCENT = 100
+"""Drivers have been seen to report more: such a sample is no figure."""
 _ADVICE = {
     pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the kernel driver is not loaded",
     pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "libnvidia-ml.so.1 is not installed below the driver root",
@@ -134,6 +143,37 @@ class Nvml:
             compute_capability=None if capability is None else (capability[0], capability[1]),
             mig_enabled=mig is not None and mig[0] == pynvml.NVML_DEVICE_MIG_ENABLE,
         )
+
+    def figures(self, uuid: str, *, since_us: int) -> Figures | None:
+        """How much of that card each process used, by samples taken later than `since_us`; None where there is none.
+
+        Raises:
+            DriverError: the card does not answer.
+        """
+        what = f"read the processes of {uuid}"
+        handle = _call(what, lambda: pynvml.nvmlDeviceGetHandleByUUID(uuid))
+        try:
+            samples = pynvml.nvmlDeviceGetProcessUtilization(handle, since_us)
+        except pynvml.NVMLError as error:
+            if error.value in _NOTHING_NEW:
+                return None
+            raise DriverError(f"cannot {what}: {error}") from error
+        return _figures(samples)
+
+
+def _figures(samples: Iterable[Any]) -> Figures | None:
+    """Samples of several sixths of a second are averaged; a process that slept in one of them has none there."""
+    sound = [
+        (int(s.pid), int(s.timeStamp), int(s.smUtil)) for s in samples if s.smUtil <= _FULL_PERCENT and s.timeStamp
+    ]
+    if not sound:
+        return None
+    counts = Counter(pid for pid, _, _ in sound)
+    periods = max(counts.values())
+    busy = dict.fromkeys(counts, 0.0)
+    for pid, _, percent in sound:
+        busy[pid] += percent / _FULL_PERCENT / periods
+    return Figures(at_us=max(at_us for _, at_us, _ in sound), busy=busy)
 
 
 def _call(what: str, function: Callable[[], T]) -> T:
