@@ -3,7 +3,8 @@
 State and observations in, state and grants out.  `core.division` divides the card by promises, priorities and demand;
 `core.correction` makes the driver's own figures meet that division.  What a share says of itself (demand, time charged) is a
 tenant's word: a lie about demand wins idle time that nobody was promised, and never anybody's guaranteed cores.
-A grant of 0 is no word at all: the guard then holds the share to its cores.  Cards that need no words get none.
+A grant of 0 is no word at all: the guard then holds the share to its cores, as strictly as it can by itself.  Cards that need no
+words get none, and fixed shares none while the driver's figures lack.
 """
 
 import math
@@ -98,6 +99,7 @@ class CardState:
 
     shares: Mapping[str, ShareState] = field(default_factory=dict)
     truth_age_s: float = math.inf
+    """Since the driver's last figures, but for the time in which nobody computed and nobody asked."""
 
 
 def is_contested(looks: Sequence[Look]) -> bool:
@@ -122,7 +124,8 @@ def decide(
     """
     if not is_contested(looks):
         return CardState(), {look.key: 0 for look in looks}
-    age_s = 0.0 if truth is not None else card.truth_age_s + elapsed_s
+    waited_s = elapsed_s if any(look.wanted for look in looks) else 0.0
+    age_s = 0.0 if truth is not None else card.truth_age_s + waited_s
     known = age_s <= _TRUTH_S
     shares = {
         look.key: _observe(card.shares.get(look.key, ShareState()), look, elapsed_s, truth, known=known)
@@ -130,7 +133,7 @@ def decide(
     }
     allotted = divide([_claimant(look, shares[look.key]) for look in looks])
     shares = _corrected(shares, allotted, truth, elapsed_s, known=known)
-    grants = {look.key: _grant(look, allotted[look.key], shares[look.key].correction.factor) for look in looks}
+    grants = {look.key: _grant(look, allotted[look.key], shares[look.key], known=known) for look in looks}
     return CardState(shares=shares, truth_age_s=age_s), grants
 
 
@@ -202,7 +205,11 @@ def _fit(shares: Mapping[str, ShareState], truth: Truth) -> float:
     return min(1.0, (sum(state.busy for state in hungry) + too_much) / wanted)
 
 
-def _grant(look: Look, allotted: float, factor: float) -> int:
-    if look.qos is Qos.FIXED_SHARE and abs(factor - 1.0) <= _EVEN and round(allotted * 100) == look.cores_percent:
+def _grant(look: Look, allotted: float, state: ShareState, *, known: bool) -> int:
+    """A guard that has a word trusts that somebody watches the device; one that has none holds the share more strictly."""
+    factor = state.correction.factor
+    watched = known and state.unseen_s < _DOUBT_S
+    promised = round(allotted * 100) == look.cores_percent
+    if look.qos is Qos.FIXED_SHARE and not watched and abs(factor - 1.0) <= _EVEN and promised:
         return 0
     return max(_LEAST_PERMILLE, round(allotted * factor * _PERMILLE))

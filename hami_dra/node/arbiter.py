@@ -15,7 +15,7 @@ from hami_dra._lib.clock import SYSTEM_CLOCK, Clock
 from hami_dra._lib.threads import Group
 from hami_dra.core.arbiter import CardState, Look, Truth, decide, is_contested
 from hami_dra.core.errors import DriverError, HamiDraError
-from hami_dra.core.figures import attribute
+from hami_dra.core.figures import Watch, attribute, watch
 from hami_dra.core.ids import ClaimUid, GpuUuid
 from hami_dra.core.limits import Limits
 from hami_dra.core.plan import ClaimPlan
@@ -31,8 +31,6 @@ _PERIOD_S = 0.1
 _IDLE_S = 1.0
 _REREAD_S = 10.0
 """The ledger is read when the claims' directory changed, and now and then in case that was missed."""
-_SILENT_S = 0.5
-"""A driver that has sampled nothing new for so long has seen nobody do anything: samples come six times a second."""
 _MOST_NS = 64_000_000_000
 """No round lasts long enough for a share to be charged more: a larger step is nonsense from a usage file."""
 _SAME = 0.01
@@ -64,10 +62,8 @@ class _Card:
     state: CardState = field(default_factory=CardState)
     at_s: float = 0.0
     """When the last round was."""
-    figures_us: int | None = None
-    """The driver's clock at its last figures."""
-    figures_s: float = 0.0
-    """Ours."""
+    watch: Watch = field(default_factory=Watch)
+    """The books of the driver's figures."""
 
 
 class Arbiter:
@@ -145,24 +141,18 @@ class Arbiter:
         if attribution is None:
             return None
         try:
-            figures = attribution.meter.figures(uuid, since_us=card.figures_us or 0)
+            figures = attribution.meter.figures(uuid, since_us=card.watch.at_us or 0)
         except DriverError as error:
             self._failed(error)
             return None
-        since_us, silent_s = card.figures_us, now_s - card.figures_s
-        if figures is None:
-            if since_us is None or silent_s < _SILENT_S:
-                return None
-            card.figures_s = now_s
-            return Truth(over_s=silent_s, busy={})
-        card.figures_us, card.figures_s = figures.at_us, now_s
-        if since_us is None:
+        card.watch, window = watch(card.watch, figures, now_s=now_s)
+        if window is None:
             return None
 
         def owner(pid: int) -> list[str]:
             return [f"{uid}/{key}" for uid, key in attribution.owner(pid)]
 
-        return attribute(figures, since_us=since_us, owner=owner, shares=card.shares.keys())
+        return attribute(figures.busy if figures else {}, window, owner=owner, shares=card.shares.keys())
 
     def _write(self, share: _Share, granted: int) -> None:
         if share.written is not None and _same(share.written, granted):

@@ -6,7 +6,7 @@ card does not support becomes None.
 """
 
 import ctypes
-from collections import Counter
+import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,8 @@ _NOTHING_NEW = (
     pynvml.NVML_ERROR_NOT_FOUND,
     pynvml.NVML_ERROR_INSUFFICIENT_SIZE,  # a process came between the two calls
 )
+_SAME_PERIOD_US = 60_000
+"""Samples of one period differ by less, those of two by a sixth of a second or more."""
 _FULL_PERCENT = 100
 """Drivers have been seen to report more: such a sample is no figure."""
 _ADVICE = {
@@ -162,18 +164,18 @@ class Nvml:
 
 
 def _figures(samples: Iterable[Any]) -> Figures | None:
-    """Samples of several sixths of a second are averaged; a process that slept in one of them has none there."""
+    """Samples of several periods are averaged; a process that slept in one of them has none there."""
     sound = [
         (int(s.pid), int(s.timeStamp), int(s.smUtil)) for s in samples if s.smUtil <= _FULL_PERCENT and s.timeStamp
     ]
     if not sound:
         return None
-    counts = Counter(pid for pid, _, _ in sound)
-    periods = max(counts.values())
-    busy = dict.fromkeys(counts, 0.0)
+    times = sorted({at_us for _, at_us, _ in sound})
+    periods = 1 + sum(later - earlier > _SAME_PERIOD_US for earlier, later in itertools.pairwise(times))
+    busy: dict[int, float] = {}
     for pid, _, percent in sound:
-        busy[pid] += percent / _FULL_PERCENT / periods
-    return Figures(at_us=max(at_us for _, at_us, _ in sound), busy=busy)
+        busy[pid] = busy.get(pid, 0.0) + percent / _FULL_PERCENT / periods
+    return Figures(at_us=times[-1], periods=periods, busy=busy)
 
 
 def _call(what: str, function: Callable[[], T]) -> T:
