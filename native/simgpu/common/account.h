@@ -33,6 +33,7 @@ typedef struct sim_session {
   pthread_mutex_t engine_mutexes[SIM_MAX_CARDS]; /* of this process's threads, before an engine's own lock */
   int64_t intact_at;                  /* when the state file was last seen to have its size, by the coarse clock */
   uint64_t used_bytes[SIM_MAX_CARDS]; /* under the lock */
+  uint32_t shares[SIM_MAX_SHARES];    /* how often this process holds each; under the lock */
 } sim_session;
 
 /* Whether the mapped state file is as long as it was a moment ago: a page without file behind it must not be touched. */
@@ -40,6 +41,14 @@ bool sim_session_intact(sim_session *session);
 
 /* Takes a slot through a store that was opened for writing. */
 sim_status sim_session_begin(sim_session *session, const sim_store *store);
+
+/* Takes and gives back the lock, with sums that are right: for changes of the state other than those below. */
+sim_status sim_session_enter(sim_session *session);
+void sim_session_leave(sim_session *session);
+
+/* Whether the state file has its size, as far as known: somebody may have cut it short since it was mapped, and a page
+ * without file behind it must not be touched. */
+bool sim_session_intact(sim_session *session);
 
 /* Charges `bytes` on the card (an index of the state file), or nothing: SIM_NO_SPACE when they do not fit. */
 sim_status sim_charge(sim_session *session, uint32_t card, uint64_t bytes);

@@ -11,6 +11,7 @@
  *            is the sum over the slots of living processes; `used_bytes` of the card is a running sum over all
  *            slots, those of the dead included until somebody looks (see account.h).
  * Engines    one for each card: what runs on it and when; see engine_state.h.
+ * Shares     memory that several processes hold; it counts once, as long as any of them lives (see share.h).
  * lock       serialises changes of slots; see lock.h.  `sequence` is odd while a change is under way, for readers
  *            without lock.
  *
@@ -28,9 +29,10 @@
 
 #define SIM_STATE_PATH "dev/nvidiactl"
 #define SIM_MAGIC "SIMGPU01"
-#define SIM_STATE_VERSION 2u
+#define SIM_STATE_VERSION 3u
 #define SIM_MAX_CARDS 32u
 #define SIM_MAX_SLOTS 1024u
+#define SIM_MAX_SHARES 256u
 
 /* What a card is and how it was set; numbers in the units of their names. */
 typedef struct sim_card {
@@ -89,6 +91,16 @@ typedef struct sim_slot {
   sim_slot_card cards[SIM_MAX_CARDS];
 } sim_slot;
 
+/* Memory that lives as long as any of several processes holds it; see share.h. */
+typedef struct sim_shared {
+  uint64_t bytes; /* 0: free */
+  uint32_t card;
+  uint32_t ticket; /* tells it from others that had this place before */
+  uint32_t owner;  /* the slot that made it */
+  uint32_t unused;
+  uint64_t holders[SIM_MAX_SLOTS / 64]; /* a bit for each slot */
+} sim_shared;
+
 typedef struct sim_header {
   char magic[8];
   uint32_t version;
@@ -108,6 +120,7 @@ typedef struct sim_state {
   sim_header header;
   sim_card cards[SIM_MAX_CARDS];
   sim_slot slots[SIM_MAX_SLOTS];
+  sim_shared shares[SIM_MAX_SHARES];
   sim_kernel_table kernels;
   sim_engine engines[SIM_MAX_CARDS]; /* the file is sparse: engines that nobody uses take no room */
 } sim_state;
@@ -121,8 +134,9 @@ static_assert(offsetof(sim_card, memory_bytes) == 256, "layout of a card");
 static_assert(sizeof(sim_slot) == 1152, "layout of a slot");
 static_assert(offsetof(sim_slot, cards) == 128, "layout of a slot");
 static_assert(sizeof(sim_header) == 4096, "layout of the state");
+static_assert(offsetof(sim_state, shares) == 4096 + 32 * 1024 + 1024 * 1152, "layout of the state");
+static_assert(offsetof(sim_state, kernels) == offsetof(sim_state, shares) + 256 * 152, "layout of the state");
 static_assert(SIM_MAX_SLOTS == SIM_ENGINE_PROCESSES, "layout of the state");
-static_assert(offsetof(sim_state, kernels) == 4096 + 32 * 1024 + 1024 * 1152, "layout of the state");
 static_assert(SIM_STATE_SIZE == offsetof(sim_state, engines) + 32 * sizeof(sim_engine), "layout of the state");
 
 #endif

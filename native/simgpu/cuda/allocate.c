@@ -46,7 +46,7 @@ CUresult cuMemFree_v2(CUdeviceptr dptr) {
   TRY(driver_ready());
   if (dptr == 0) return CUDA_SUCCESS;
   TRY(queue_wait_present());
-  return memory_free((uintptr_t)dptr, MEMORY_DEVICE | MEMORY_MANAGED);
+  return memory_free((uintptr_t)dptr, MEMORY_DEVICE | MEMORY_MANAGED | MEMORY_EXTERNAL);
 }
 
 CUresult cuMemGetInfo_v2(size_t *free, size_t *total) {

@@ -159,3 +159,8 @@ memory *arena_find(uintptr_t address) {
 bool arena_must_clear(const memory *range) { return range->touched && range->size > MOST_KEPT_BYTES; }
 
 void arena_clear(const memory *range) { madvise((void *)range->base, range->size, MADV_DONTNEED); }
+
+void arena_take_back(const memory *range) {
+  mmap((void *)range->base, range->size, PROT_READ | PROT_WRITE,
+       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+}

@@ -28,4 +28,7 @@ bool arena_must_clear(const memory *range);
 /* Gives the block's pages back to the kernel. */
 void arena_clear(const memory *range);
 
+/* Puts fresh pages where the block's were replaced by those of a file. */
+void arena_take_back(const memory *range);
+
 #endif

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "memory.h"
+#include "pool.h"
 #include "queue.h"
 
 #define MOST_CONTEXTS 256
@@ -72,9 +73,11 @@ static void deactivate(CUcontext context) {
   if (!context->active) return;
   queue_wait_context(context);
   memory_release_context(context);
+  if (context->primary) pool_release_unused(context->ordinal);
   if (context->overhead_bytes > 0) sim_discharge(&the_driver.session, context_card(context), context->overhead_bytes);
   context->overhead_bytes = 0;
   context->active = false;
+  context->peers = 0;
   sim_count_context(&the_driver.session, context_card(context), -1);
 }
 
@@ -295,15 +298,13 @@ CUresult cuCtxGetApiVersion(CUcontext ctx, unsigned int *version) {
   return CUDA_SUCCESS;
 }
 
-CUresult cuCtxSynchronize(void) {
-  CUcontext current;
-  TRY(context_current(&current));
-  return queue_wait_context(current);
-}
+CUresult cuCtxSynchronize(void) { return cuCtxSynchronize_v2(NULL); }
 
 CUresult cuCtxSynchronize_v2(CUcontext ctx) {
   TRY(context_or_current(ctx, &ctx));
-  return queue_wait_context(ctx);
+  TRY(queue_wait_context(ctx));
+  pool_synchronized();
+  return CUDA_SUCCESS;
 }
 
 CUresult cuCtxGetLimit(size_t *pvalue, CUlimit limit) {
@@ -361,14 +362,3 @@ CUresult cuCtxSetSharedMemConfig(CUsharedconfig config) {
 }
 
 CUresult cuCtxResetPersistingL2Cache(void) { return cuCtxSynchronize(); }
-
-CUresult cuCtxEnablePeerAccess(CUcontext peerContext, unsigned int Flags) {
-  NEED(Flags == 0);
-  TRY(context_or_current(peerContext, &peerContext));
-  return CUDA_ERROR_PEER_ACCESS_UNSUPPORTED;
-}
-
-CUresult cuCtxDisablePeerAccess(CUcontext peerContext) {
-  TRY(context_or_current(peerContext, &peerContext));
-  return CUDA_ERROR_PEER_ACCESS_NOT_ENABLED;
-}

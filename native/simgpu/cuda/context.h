@@ -11,6 +11,7 @@ struct CUctx_st {
   bool primary;
   bool active; /* false: a primary context that nobody retains, or a reset one not used since */
   unsigned int flags;
+  uint32_t peers;          /* devices, by ordinal, whose memory it may reach */
   uint64_t overhead_bytes; /* charged for the context itself */
   CUfunc_cache cache;
   CUsharedconfig shared_config;

@@ -93,25 +93,6 @@ CUresult cuDeviceGetByPCIBusId(CUdevice *dev, const char *pciBusId) {
   return CUDA_ERROR_INVALID_DEVICE;
 }
 
-CUresult cuDeviceCanAccessPeer(int *canAccessPeer, CUdevice dev, CUdevice peerDev) {
-  gpu *found;
-  NEED(canAccessPeer != NULL);
-  TRY(driver_device(dev, &found));
-  TRY(driver_device(peerDev, &found));
-  *canAccessPeer = 0;
-  return CUDA_SUCCESS;
-}
-
-CUresult cuDeviceGetP2PAttribute(int *value, CUdevice_P2PAttribute attrib, CUdevice srcDevice, CUdevice dstDevice) {
-  gpu *found;
-  (void)attrib;
-  NEED(value != NULL && srcDevice != dstDevice);
-  TRY(driver_device(srcDevice, &found));
-  TRY(driver_device(dstDevice, &found));
-  *value = 0;
-  return CUDA_SUCCESS;
-}
-
 CUresult cuDeviceGetProperties(CUdevprop *prop, CUdevice dev) {
   gpu *found;
   NEED(prop != NULL);

@@ -12,6 +12,7 @@
 #include <cuda.h>
 #pragma GCC visibility pop
 
+#include <pthread.h>
 #include <stdbool.h>
 
 #include "account.h"

@@ -1,5 +1,6 @@
 #include "event.h"
 
+#include "pool.h"
 #include "stream.h"
 
 CUresult event_check(CUevent event) {
@@ -87,9 +88,12 @@ CUresult cuEventSynchronize(CUevent hEvent) {
   bool complete;
   TRY(event_check(hEvent));
   TRY(event_look(hEvent, &complete));
-  if (complete) return CUDA_SUCCESS;
-  TRY(queue_wait_ticket(hEvent->context, hEvent->ticket));
-  return event_look(hEvent, &complete);
+  if (!complete) {
+    TRY(queue_wait_ticket(hEvent->context, hEvent->ticket));
+    TRY(event_look(hEvent, &complete));
+  }
+  pool_synchronized();
+  return CUDA_SUCCESS;
 }
 
 CUresult cuEventDestroy_v2(CUevent hEvent) {

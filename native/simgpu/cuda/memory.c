@@ -3,13 +3,18 @@
 #include <search.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "arena.h"
+#include "backing.h"
 #include "pool.h"
 
+#define PAGE_BYTES 4096u
+
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static void *tree;  /* of ranges that are not the arena's, ordered by address */
-static memory *all; /* of the arena */
+static void *tree; /* of ranges that are not the arena's, ordered by address */
+static memory *all;
 static unsigned long long last_id;
 
 /* Overlapping ranges are equal, so that any address finds its range. */
@@ -41,16 +46,29 @@ static void unlink_locked(memory *range) {
   if (all == range) all = range->next;
 }
 
+static size_t mapping_size(size_t size) { return (size + PAGE_BYTES - 1) & ~(size_t)(PAGE_BYTES - 1); }
+
 /* ---- charges ----------------------------------------------------------------------------------------------------- */
+
+CUresult memory_charge(CUdevice ordinal, uint64_t bytes) {
+  uint32_t card = the_driver.devices[ordinal].card;
+  sim_status status = sim_charge(&the_driver.session, card, bytes);
+  if (status == SIM_NO_SPACE && pool_release_unused(ordinal)) status = sim_charge(&the_driver.session, card, bytes);
+  return driver_error(status);
+}
+
+void memory_discharge(CUdevice ordinal, uint64_t bytes) {
+  sim_discharge(&the_driver.session, the_driver.devices[ordinal].card, bytes);
+}
 
 static CUresult take_charge(memory *range) {
   uint32_t card = the_driver.devices[range->ordinal].card;
   switch (range->kind) {
     case MEMORY_DEVICE:
     case MEMORY_ARRAY:
-      TRY(driver_error(sim_charge(&the_driver.session, card, range->size)));
+      if (range->pool != NULL) return pool_use(range->pool, range->size, range->queue);
+      TRY(memory_charge(range->ordinal, range->size));
       range->charged_bytes = range->size;
-      if (range->pool != NULL) pool_count(range->pool, (int64_t)range->size);
       return CUDA_SUCCESS;
     case MEMORY_MANAGED:
       /* What the card has no room for stays in host memory. */
@@ -60,9 +78,10 @@ static CUresult take_charge(memory *range) {
 }
 
 static void drop_charge(const memory *range) {
-  if (range->charged_bytes == 0) return;
-  sim_discharge(&the_driver.session, the_driver.devices[range->ordinal].card, range->charged_bytes);
-  if (range->pool != NULL) pool_count(range->pool, -(int64_t)range->size);
+  if (range->pool != NULL) pool_unuse(range->pool, range->size);
+  if (range->shared && range->share.index != SIM_NO_SHARE.index) sim_share_drop(&the_driver.session, range->share);
+  if (range->charged_bytes > 0)
+    sim_discharge(&the_driver.session, the_driver.devices[range->ordinal].card, range->charged_bytes);
 }
 
 static bool of_arena(const memory *range) {
@@ -85,6 +104,7 @@ CUresult memory_record(const memory *wanted) {
   CUresult result = !alone || (node != NULL && *(memory **)node != range) ? CUDA_ERROR_ALREADY_MAPPED
                     : node == NULL                                        ? CUDA_ERROR_OUT_OF_MEMORY
                                                                           : CUDA_SUCCESS;
+  if (result == CUDA_SUCCESS) link_locked(range);
   pthread_mutex_unlock(&mutex);
   if (result != CUDA_SUCCESS) free(range);
   return result;
@@ -111,10 +131,20 @@ CUresult memory_new(const memory *wanted, uintptr_t *address) {
   return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
-/* Gives a block back that is in the list no more; comes and goes with the mutex held. */
+/* Gives back what is in the list no more; comes and goes with the mutex held. */
 static void give_locked(memory *range) {
+  if (!of_arena(range)) {
+    tdelete(range, &tree, compare);
+    if ((range->kind & (MEMORY_IPC | MEMORY_EXTERNAL)) != 0) munmap((void *)range->base, mapping_size(range->size));
+    free(range);
+    return;
+  }
   range->kind = MEMORY_NONE;
-  if (arena_must_clear(range)) {
+  if (range->shared) {
+    arena_take_back(range);
+    if (range->share.index != SIM_NO_SHARE.index) close(range->fd);
+    range->shared = false;
+  } else if (arena_must_clear(range)) {
     pthread_mutex_unlock(&mutex);
     arena_clear(range);
     pthread_mutex_lock(&mutex);
@@ -124,7 +154,7 @@ static void give_locked(memory *range) {
 
 CUresult memory_free(uintptr_t address, unsigned int kinds) {
   pthread_mutex_lock(&mutex);
-  memory *range = arena_find(address);
+  memory *range = find_locked(address);
   bool found = range != NULL && range->base == address && (range->kind & kinds) != 0;
   memory gone = {.size = 0};
   if (found) {
@@ -141,13 +171,14 @@ CUresult memory_free(uintptr_t address, unsigned int kinds) {
 bool memory_forget(uintptr_t address, unsigned int kinds, memory *gone) {
   pthread_mutex_lock(&mutex);
   memory *range = find_locked(address);
-  if (range != NULL && (range->base != address || (range->kind & kinds) == 0 || of_arena(range))) range = NULL;
-  if (range != NULL) tdelete(range, &tree, compare);
+  if (range != NULL && (range->base != address || (range->kind & kinds) == 0)) range = NULL;
+  if (range != NULL) {
+    *gone = *range;
+    unlink_locked(range);
+    give_locked(range);
+  }
   pthread_mutex_unlock(&mutex);
-  if (range == NULL) return false;
-  *gone = *range;
-  free(range);
-  return true;
+  return range != NULL;
 }
 
 void memory_release_context(CUcontext context) {
@@ -157,7 +188,6 @@ void memory_release_context(CUcontext context) {
     next = range->next;
     if (range->context != context || range->kind == MEMORY_HOST) continue;
     unlink_locked(range);
-    range->kind = MEMORY_NONE;
     range->next = gone;
     gone = range;
   }
@@ -182,12 +212,54 @@ bool memory_find(uintptr_t address, memory *copy) {
   return range != NULL;
 }
 
-bool memory_set_accessible(uintptr_t address, bool accessible) {
+int memory_set_access(uintptr_t address, CUdevice ordinal, CUmemAccess_flags flags) {
+  const uint32_t device = UINT32_C(1) << ordinal;
+  int allowed = PROT_NONE;
   pthread_mutex_lock(&mutex);
   memory *range = find_locked(address);
-  if (range != NULL) range->inaccessible = !accessible;
+  if (range != NULL) {
+    range->read_only = flags == CU_MEM_ACCESS_FLAGS_PROT_READ ? range->read_only | device : range->read_only & ~device;
+    range->writable =
+        flags == CU_MEM_ACCESS_FLAGS_PROT_READWRITE ? range->writable | device : range->writable & ~device;
+    range->inaccessible = (range->read_only | range->writable) == 0;
+    allowed = range->writable != 0 ? PROT_READ | PROT_WRITE : range->read_only != 0 ? PROT_READ : PROT_NONE;
+  }
   pthread_mutex_unlock(&mutex);
-  return range != NULL;
+  return allowed;
+}
+
+static bool blank(const unsigned char *page) {
+  static const unsigned char ZEROS[PAGE_BYTES];
+  return memcmp(page, ZEROS, PAGE_BYTES) == 0;
+}
+
+/* Pages that hold nothing take no room in the file. */
+static bool copy_to_file(const memory *range, int fd, uint64_t offset) {
+  for (size_t at = 0; range->touched && at < range->size; at += PAGE_BYTES) {
+    const unsigned char *page = (const unsigned char *)range->base + at;
+    if (!blank(page) && pwrite(fd, page, PAGE_BYTES, (off_t)(offset + at)) != (ssize_t)PAGE_BYTES) return false;
+  }
+  return true;
+}
+
+CUresult memory_move_to_file(uintptr_t address, int fd, uint64_t offset, sim_share_name share) {
+  CUresult result = CUDA_ERROR_INVALID_VALUE;
+  pthread_mutex_lock(&mutex);
+  memory *range = arena_find(address);
+  if (range != NULL && range->base == address && range->kind == MEMORY_DEVICE && !range->shared) {
+    result = CUDA_ERROR_OUT_OF_MEMORY;
+    if (copy_to_file(range, fd, offset) &&
+        backing_map(fd, offset, mapping_size(range->size), (void *)range->base) != NULL) {
+      range->shared = true;
+      range->fd = fd;
+      range->offset = offset;
+      range->share = share;
+      if (share.index != SIM_NO_SHARE.index) range->charged_bytes = 0;
+      result = CUDA_SUCCESS;
+    }
+  }
+  pthread_mutex_unlock(&mutex);
+  return result;
 }
 
 /* Whether the bytes are all recorded and accessible, which somebody asks who is about to touch them; a copy may span mappings that lie side by side. */

@@ -9,6 +9,7 @@
 #define SIMGPU_CUDA_MEMORY_H
 
 #include "context.h"
+#include "share.h"
 
 typedef enum memory_kind {
   MEMORY_NONE = 0, /* a block of the arena that is free */
@@ -18,9 +19,9 @@ typedef enum memory_kind {
   MEMORY_REGISTERED = 8, /* the program's own, pinned */
   MEMORY_MAPPED = 16,    /* a piece of a reservation, see vmm.c */
   MEMORY_ARRAY = 32,
+  MEMORY_IPC = 64,       /* another process's, opened by cuIpcOpenMemHandle */
+  MEMORY_EXTERNAL = 128, /* a buffer of external memory, or a pointer of an imported pool */
 } memory_kind;
-
-#define MEMORY_ON_CARD (MEMORY_DEVICE | MEMORY_MANAGED | MEMORY_MAPPED)
 
 typedef struct memory {
   uintptr_t base;
@@ -31,12 +32,23 @@ typedef struct memory {
   unsigned int flags;
   uint64_t charged_bytes;
   CUmemoryPool pool;
-  void *physical; /* of MEMORY_MAPPED */
-  bool inaccessible;
-  bool touched; /* its pages may hold data */
+  const void *queue;  /* of the stream that allocates from the pool */
+  void *physical;     /* of MEMORY_MAPPED */
+  bool inaccessible;  /* to all devices */
+  uint32_t read_only; /* devices, by ordinal, that may read MEMORY_MAPPED */
+  uint32_t writable;  /* and those that may write to it */
+  bool shared;        /* its bytes are in a file that others map: */
+  int fd;
+  uint64_t offset;
+  sim_share_name share; /* what it counts as, instead of charged_bytes */
+  bool touched;         /* its pages may hold data */
   unsigned long long id;
   struct memory *previous, *next;
 } memory;
+
+/* Charges the device's card, with what pools of this process have reserved without need if nothing else is left. */
+CUresult memory_charge(CUdevice ordinal, uint64_t bytes);
+void memory_discharge(CUdevice ordinal, uint64_t bytes);
 
 /* Charges (all of it on the card for MEMORY_DEVICE and MEMORY_ARRAY, what fits for MEMORY_MANAGED, nothing else),
  * maps and records a new range for `wanted->size` bytes.  The address goes to `address`. */
@@ -54,8 +66,12 @@ bool memory_forget(uintptr_t address, unsigned int kinds, memory *gone);
 /* Copies what is known of the range around `address`. */
 bool memory_find(uintptr_t address, memory *copy);
 
-/* Changes a recorded range in place; false if there is none at `address`. */
-bool memory_set_accessible(uintptr_t address, bool accessible);
+/* Sets what a device may do with a piece of a reservation, and says what pages must now allow (PROT_*). */
+int memory_set_access(uintptr_t address, CUdevice ordinal, CUmemAccess_flags flags);
+
+/* Moves an allocation's bytes into a file at `offset`, which from now on is mapped in their place.  Its charge becomes
+ * that of `share`, unless this is SIM_NO_SHARE.  The descriptor is closed with the allocation if it has a share. */
+CUresult memory_move_to_file(uintptr_t address, int fd, uint64_t offset, sim_share_name share);
 
 /* Frees what belongs to a context. */
 void memory_release_context(CUcontext context);

@@ -22,6 +22,7 @@ typedef enum object_kind {
   OBJECT_FUNCTION,
   OBJECT_LIBRARY,
   OBJECT_LINK,
+  OBJECT_EXTERNAL,
   OBJECT_KIND_COUNT,
 } object_kind;
 

@@ -2,6 +2,7 @@
 
 #include "event.h"
 #include "host_work.h"
+#include "pool.h"
 
 #define LEAST_PRIORITY 0
 #define GREATEST_PRIORITY (-5)
@@ -109,7 +110,9 @@ CUresult cuStreamDestroy_v2(CUstream hStream) {
 CUresult cuStreamSynchronize(CUstream hStream) {
   CUstream stream;
   TRY(stream_find(hStream, &stream));
-  return queue_wait(stream->queue);
+  TRY(queue_wait(stream->queue));
+  pool_synchronized();
+  return CUDA_SUCCESS;
 }
 
 CUresult cuStreamQuery(CUstream hStream) {

@@ -1,29 +1,11 @@
-/* Virtual memory management: reservations of addresses, physical memory, and mappings of one into the other.
- *
- * Physical memory is charged when it is created and given back when nothing holds it any more: neither a handle
- * nor a mapping.
- */
-#include <errno.h>
+/* Virtual memory management: reservations of addresses, and mappings of physical memory into them. */
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "memory.h"
+#include "physical.h"
 
-#define GRANULARITY (2u << 20)
-
-typedef struct physical {
-  object object;
-  int fd; /* of memory that has no name */
-  size_t size;
-  CUdevice ordinal;
-  bool on_card;
-  unsigned int handles;
-  unsigned int mappings;
-  CUmemAllocationProp properties;
-} physical;
+#define GRANULARITY PHYSICAL_UNIT_BYTES
 
 typedef struct reservation {
   uintptr_t base;
@@ -31,20 +13,12 @@ typedef struct reservation {
   struct reservation *next;
 } reservation;
 
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* guards reservations and counts */
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* guards reservations */
 static reservation *reservations;
 
 static bool granular(uint64_t value) { return value % GRANULARITY == 0; }
 
 /* ---- addresses --------------------------------------------------------------------------------------------------- */
-
-CUresult cuMemGetAllocationGranularity(size_t *granularity, const CUmemAllocationProp *prop,
-                                       CUmemAllocationGranularity_flags option) {
-  NEED(granularity != NULL && prop != NULL && option <= CU_MEM_ALLOC_GRANULARITY_RECOMMENDED);
-  TRY(driver_ready());
-  *granularity = GRANULARITY;
-  return CUDA_SUCCESS;
-}
 
 CUresult cuMemAddressReserve(CUdeviceptr *ptr, size_t size, size_t alignment, CUdeviceptr addr,
                              unsigned long long flags) {
@@ -109,88 +83,6 @@ static bool reserved(uintptr_t base, size_t size) {
   return found != NULL;
 }
 
-/* ---- physical memory --------------------------------------------------------------------------------------------- */
-
-static physical *from_handle(CUmemGenericAllocationHandle handle) {
-  physical *found = (physical *)(uintptr_t)handle;
-  return object_is(found, OBJECT_PHYSICAL) && found->handles > 0 ? found : NULL;
-}
-
-/* Gives the memory back if nothing holds it.  Under the mutex. */
-static void drop_if_unused(physical *unused) {
-  if (unused->handles > 0 || unused->mappings > 0) return;
-  close(unused->fd);
-  if (unused->on_card) sim_discharge(&the_driver.session, the_driver.devices[unused->ordinal].card, unused->size);
-  object_delete(unused);
-}
-
-static CUresult back(physical *made) {
-  made->fd = (int)syscall(SYS_memfd_create, "simgpu", 1u /* MFD_CLOEXEC */);
-  if (made->fd >= 0 && ftruncate(made->fd, (off_t)made->size) == 0) return CUDA_SUCCESS;
-  if (made->fd >= 0) close(made->fd);
-  return CUDA_ERROR_OUT_OF_MEMORY;
-}
-
-CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t size, const CUmemAllocationProp *prop,
-                     unsigned long long flags) {
-  gpu *found;
-  NEED(handle != NULL && prop != NULL && flags == 0 && size > 0 && granular(size) && size <= INT64_MAX);
-  NEED(prop->type == CU_MEM_ALLOCATION_TYPE_PINNED);
-  if (prop->requestedHandleTypes != CU_MEM_HANDLE_TYPE_NONE) return CUDA_ERROR_NOT_SUPPORTED;
-  const bool on_card = prop->location.type == CU_MEM_LOCATION_TYPE_DEVICE;
-  TRY(driver_device(on_card ? prop->location.id : 0, &found));
-  physical *made = object_new(OBJECT_PHYSICAL, sizeof *made);
-  if (made == NULL) return CUDA_ERROR_OUT_OF_MEMORY;
-  made->size = size;
-  made->ordinal = on_card ? prop->location.id : 0;
-  made->on_card = on_card;
-  made->properties = *prop;
-  CUresult result = on_card ? driver_error(sim_charge(&the_driver.session, found->card, size)) : CUDA_SUCCESS;
-  if (result == CUDA_SUCCESS && (result = back(made)) != CUDA_SUCCESS && on_card)
-    sim_discharge(&the_driver.session, found->card, size);
-  if (result != CUDA_SUCCESS) {
-    object_delete(made);
-    return result;
-  }
-  made->handles = 1;
-  *handle = (uintptr_t)made;
-  return CUDA_SUCCESS;
-}
-
-CUresult cuMemRelease(CUmemGenericAllocationHandle handle) {
-  TRY(driver_ready());
-  pthread_mutex_lock(&mutex);
-  physical *found = from_handle(handle);
-  if (found != NULL) {
-    found->handles--;
-    drop_if_unused(found);
-  }
-  pthread_mutex_unlock(&mutex);
-  NEED(found != NULL);
-  return CUDA_SUCCESS;
-}
-
-CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *handle, void *addr) {
-  memory range;
-  NEED(handle != NULL);
-  TRY(driver_ready());
-  NEED(memory_find((uintptr_t)addr, &range) && range.kind == MEMORY_MAPPED);
-  pthread_mutex_lock(&mutex);
-  ((physical *)range.physical)->handles++;
-  pthread_mutex_unlock(&mutex);
-  *handle = (uintptr_t)range.physical;
-  return CUDA_SUCCESS;
-}
-
-CUresult cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp *prop, CUmemGenericAllocationHandle handle) {
-  NEED(prop != NULL);
-  TRY(driver_ready());
-  const physical *found = from_handle(handle);
-  NEED(found != NULL);
-  *prop = found->properties;
-  return CUDA_SUCCESS;
-}
-
 /* ---- mappings ---------------------------------------------------------------------------------------------------- */
 
 CUresult cuMemMap(CUdeviceptr ptr, size_t size, size_t offset, CUmemGenericAllocationHandle handle,
@@ -198,23 +90,19 @@ CUresult cuMemMap(CUdeviceptr ptr, size_t size, size_t offset, CUmemGenericAlloc
   NEED(ptr != 0 && size > 0 && granular(size) && granular(ptr) && offset == 0 && flags == 0);
   TRY(driver_ready());
   NEED(reserved((uintptr_t)ptr, size));
-  pthread_mutex_lock(&mutex);
-  physical *found = from_handle(handle);
-  CUresult result = found != NULL && size == found->size ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
-  if (result == CUDA_SUCCESS) {
-    memory wanted = {.base = (uintptr_t)ptr,
-                     .size = size,
-                     .kind = MEMORY_MAPPED,
-                     .ordinal = found->ordinal,
-                     .physical = found,
-                     .inaccessible = true};
-    result = memory_record(&wanted);
-  }
-  if (result == CUDA_SUCCESS) {
+  physical *found = physical_map(handle, size);
+  NEED(found != NULL);
+  memory wanted = {.base = (uintptr_t)ptr,
+                   .size = size,
+                   .kind = MEMORY_MAPPED,
+                   .ordinal = found->ordinal,
+                   .physical = found,
+                   .inaccessible = true};
+  CUresult result = memory_record(&wanted);
+  if (result == CUDA_SUCCESS)
     mmap((void *)(uintptr_t)ptr, size, PROT_NONE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, found->fd, 0);
-    found->mappings++;
-  }
-  pthread_mutex_unlock(&mutex);
+  else
+    physical_unmap(found);
   return result;
 }
 
@@ -239,11 +127,7 @@ CUresult cuMemUnmap(CUdeviceptr ptr, size_t size) {
   for (uintptr_t at = (uintptr_t)ptr; at < ptr + size; at += range.size) {
     NEED(memory_forget(at, MEMORY_MAPPED, &range));
     mmap((void *)at, range.size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
-    pthread_mutex_lock(&mutex);
-    physical *found = range.physical;
-    found->mappings--;
-    drop_if_unused(found);
-    pthread_mutex_unlock(&mutex);
+    physical_unmap(range.physical);
   }
   return CUDA_SUCCESS;
 }
@@ -254,16 +138,14 @@ CUresult cuMemSetAccess(CUdeviceptr ptr, size_t size, const CUmemAccessDesc *des
   TRY(driver_ready());
   TRY(check_mappings((uintptr_t)ptr, size));
   for (size_t i = 0; i < count; i++) {
-    const bool readable = desc[i].flags != CU_MEM_ACCESS_FLAGS_PROT_NONE;
-    const int protection = desc[i].flags == CU_MEM_ACCESS_FLAGS_PROT_READWRITE ? PROT_READ | PROT_WRITE
-                           : readable                                          ? PROT_READ
-                                                                               : PROT_NONE;
+    gpu *found;
+    const bool of_device = desc[i].location.type == CU_MEM_LOCATION_TYPE_DEVICE;
+    if (of_device) TRY(driver_device(desc[i].location.id, &found));
     for (uintptr_t at = (uintptr_t)ptr; at < ptr + size; at += range.size) {
       TRY(next_mapping(at, (uintptr_t)ptr + size, &range));
-      if (desc[i].location.type == CU_MEM_LOCATION_TYPE_DEVICE && desc[i].location.id != range.ordinal)
-        return CUDA_ERROR_NOT_SUPPORTED; /* no peer access */
-      if (mprotect((void *)at, range.size, protection) != 0) return CUDA_ERROR_OPERATING_SYSTEM;
-      memory_set_accessible(at, readable);
+      /* Whether processors of the host may reach memory is one question with whether its own device may. */
+      int allowed = memory_set_access(at, of_device ? desc[i].location.id : range.ordinal, desc[i].flags);
+      if (mprotect((void *)at, range.size, allowed) != 0) return CUDA_ERROR_OPERATING_SYSTEM;
     }
   }
   return CUDA_SUCCESS;
@@ -271,10 +153,13 @@ CUresult cuMemSetAccess(CUdeviceptr ptr, size_t size, const CUmemAccessDesc *des
 
 CUresult cuMemGetAccess(unsigned long long *flags, const CUmemLocation *location, CUdeviceptr ptr) {
   memory range;
-  NEED(flags != NULL && location != NULL);
-  TRY(driver_ready());
+  gpu *found;
+  NEED(flags != NULL && location != NULL && location->type == CU_MEM_LOCATION_TYPE_DEVICE);
+  TRY(driver_device(location->id, &found));
   NEED(memory_find((uintptr_t)ptr, &range) && range.kind == MEMORY_MAPPED);
-  *flags = !range.inaccessible && location->id == range.ordinal ? CU_MEM_ACCESS_FLAGS_PROT_READWRITE
-                                                                : CU_MEM_ACCESS_FLAGS_PROT_NONE;
+  const uint32_t device = UINT32_C(1) << location->id;
+  *flags = (range.writable & device) != 0    ? CU_MEM_ACCESS_FLAGS_PROT_READWRITE
+           : (range.read_only & device) != 0 ? CU_MEM_ACCESS_FLAGS_PROT_READ
+                                             : CU_MEM_ACCESS_FLAGS_PROT_NONE;
   return CUDA_SUCCESS;
 }

@@ -103,23 +103,81 @@ static void host_and_managed_memory(void) {
   CHECK(used() == before);
 }
 
+static size_t pool_figure(CUmemoryPool pool, CUmemPool_attribute attribute) {
+  cuuint64_t bytes;
+  OK(cuMemPoolGetAttribute(pool, attribute, &bytes));
+  return bytes;
+}
+
 static void pools(void) {
   CUmemoryPool pool;
   CUdeviceptr p;
-  cuuint64_t bytes;
+  CUdeviceptr q;
+  cuuint64_t bytes = 4 * MIB;
   size_t before = used();
   CUmemPoolProps properties = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
                                .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = 0}};
   OK(cuMemPoolCreate(&pool, &properties));
   OK(cuMemAllocFromPoolAsync(&p, 5 * MIB, pool, NULL));
-  OK(cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &bytes));
-  CHECK(bytes == 5 * MIB && used() == before + 5 * MIB);
+  OK(cuMemAllocFromPoolAsync(&q, 512 * 1024, pool, NULL));
+  CHECK(pool_figure(pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT) == 5 * MIB + 512 * 1024);
+  CHECK(pool_figure(pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT) == 6 * MIB && used() == before + 6 * MIB);
+  OK(cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &bytes));
+  OK(cuMemFreeAsync(p, NULL));
+  CHECK(used() == before + 6 * MIB);
+  OK(cuStreamSynchronize(NULL));
+  CHECK(used() == before + 4 * MIB);
+  OK(cuMemPoolTrimTo(pool, 0));
+  CHECK(used() == before + 2 * MIB);
+  CHECK(pool_figure(pool, CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH) == 6 * MIB);
+  EXPECT(cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_HIGH, &bytes), CUDA_ERROR_INVALID_VALUE);
+  bytes = 0;
+  OK(cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_HIGH, &bytes));
+  CHECK(pool_figure(pool, CU_MEMPOOL_ATTR_USED_MEM_HIGH) == 512 * 1024);
+  EXPECT(cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, &bytes), CUDA_ERROR_INVALID_VALUE);
   OK(cuMemPoolDestroy(pool));
   EXPECT(cuMemPoolTrimTo(pool, 0), CUDA_ERROR_INVALID_VALUE);
-  OK(cuMemFreeAsync(p, NULL));
+  CHECK(used() == before + 2 * MIB);
+  OK(cuMemFreeAsync(q, NULL));
+  CHECK(used() == before);
   OK(cuMemAllocAsync(&p, MIB, CU_STREAM_PER_THREAD));
   OK(cuMemFree_v2(p));
+  OK(cuCtxSynchronize());
   CHECK(used() == before);
+}
+
+/* What a busy stream frees can be had again in that stream only, until it has come to it. */
+static void pools_in_stream_order(void) {
+  CUstream busy;
+  CUstream other;
+  CUmodule module;
+  CUfunction kernel;
+  CUdeviceptr p;
+  unsigned long long ns = 20 * 1000 * 1000;
+  void *arguments[] = {&ns};
+  size_t before = used();
+  OK(cuStreamCreate(&busy, CU_STREAM_NON_BLOCKING));
+  OK(cuStreamCreate(&other, CU_STREAM_NON_BLOCKING));
+  OK(cuModuleLoadData(&module, "simgpu\nkernel simgpu_sleep(u64 ns)\n"));
+  OK(cuModuleGetFunction(&kernel, module, "simgpu_sleep"));
+  OK(cuMemAllocAsync(&p, 4 * MIB, busy));
+  OK(cuLaunchKernel(kernel, 1, 1, 1, 1, 1, 1, 0, busy, arguments, NULL));
+  OK(cuMemFreeAsync(p, busy));
+  OK(cuMemAllocAsync(&p, 4 * MIB, busy));
+  CHECK(used() == before + 4 * MIB);
+  OK(cuMemFreeAsync(p, busy));
+  OK(cuMemAllocAsync(&p, 2 * MIB, other));
+  CHECK(used() == before + 6 * MIB);
+  OK(cuStreamSynchronize(other));
+  CHECK(used() == before + 6 * MIB);
+  OK(cuStreamSynchronize(busy));
+  CHECK(used() == before + 2 * MIB);
+  OK(cuMemFreeAsync(p, other));
+  OK(cuStreamSynchronize(other));
+  CHECK(used() == before);
+  OK(cuModuleUnload(module));
+  OK(cuStreamDestroy_v2(busy));
+  OK(cuStreamDestroy_v2(other));
 }
 
 static void virtual_memory(void) {
@@ -274,6 +332,39 @@ static void contexts(void) {
   CHECK(used() == before);
 }
 
+/* Needs two cards of one architecture. */
+static void peers(void) {
+  CUcontext other;
+  CUdeviceptr here;
+  CUdeviceptr there;
+  int count;
+  int value;
+  char back[8] = "";
+  OK(cuDeviceGetCount(&count));
+  if (count < 2) return;
+  OK(cuDeviceCanAccessPeer(&value, 0, 0));
+  CHECK(value == 0);
+  OK(cuDeviceCanAccessPeer(&value, 0, 1));
+  CHECK(value == 1);
+  OK(cuDeviceGetP2PAttribute(&value, CU_DEVICE_P2P_ATTRIBUTE_ACCESS_SUPPORTED, 0, 1));
+  CHECK(value == 1);
+  EXPECT(cuDeviceGetP2PAttribute(&value, CU_DEVICE_P2P_ATTRIBUTE_ACCESS_SUPPORTED, 1, 1), CUDA_ERROR_INVALID_DEVICE);
+  OK(cuMemAlloc_v2(&here, MIB));
+  OK(cuMemcpyHtoD_v2(here, "across", 7));
+  OK(cuCtxCreate_v2(&other, 0, 1));
+  OK(cuMemAlloc_v2(&there, MIB));
+  OK(cuMemcpyPeer(there, other, here, context, 7));
+  OK(cuMemcpyDtoH_v2(back, there, 7));
+  CHECK(strcmp(back, "across") == 0);
+  EXPECT(cuCtxEnablePeerAccess(other, 0), CUDA_ERROR_INVALID_CONTEXT);
+  EXPECT(cuCtxDisablePeerAccess(context), CUDA_ERROR_PEER_ACCESS_NOT_ENABLED);
+  OK(cuCtxEnablePeerAccess(context, 0));
+  EXPECT(cuCtxEnablePeerAccess(context, 0), CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED);
+  OK(cuCtxDisablePeerAccess(context));
+  OK(cuCtxDestroy_v2(other));
+  OK(cuMemFree_v2(here));
+}
+
 static void entry_points(void) {
   void *function;
   const char *name;
@@ -329,10 +420,12 @@ static int routes(void) {
   linear_memory();
   host_and_managed_memory();
   pools();
+  pools_in_stream_order();
   virtual_memory();
   arrays();
   streams_and_code();
   contexts();
+  peers();
   entry_points();
   nvml();
   CHECK(used() == 0);

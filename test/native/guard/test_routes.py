@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from native.guard.harness import OUT_OF_MEMORY, Container, Node, Programs, make_share
 
+POOL_UNIT = 2 << 20
+"""What pools of the simulated card reserve memory in."""
 ROUTES = ("dlsym", "deepbind", "default", "next", "address", "address_v2")
 KINDS = ("sync", "managed", "pitched", "async", "async_ptsz", "pool", "pool_ptsz", "old", "create", "array")
 STUB_UUID = "GPU-11111111-1111-1111-1111-111111111111"
@@ -37,17 +39,18 @@ def test_an_allocation_above_the_limit_is_refused_by_every_route(
 @pytest.mark.parametrize("route", [*ROUTES, "linked"])
 def test_a_simulated_card_is_limited_by_every_route(route: str, node: Node, programs: Programs, tmp_path: Path) -> None:
     """Programs bound by the linker, by dlopen and by both ABIs of cuGetProcAddress are refused alike."""
+    limit = 4 * POOL_UNIT
     card = node.cards()[0]
-    share = make_share(tmp_path, "share", uuid=card.uuid, memory_bytes=LIMIT)
+    share = make_share(tmp_path, "share", uuid=card.uuid, memory_bytes=limit)
     container = Container(programs=programs, driver=node.environment, shares=[share.directory])
     with container.client(route) as client:
         client.start()
         for kind in ("sync", "managed", "pitched", "async", "async_ptsz", "pool", "pool_ptsz"):
-            assert client.allocate(LIMIT + 512, kind=kind) == OUT_OF_MEMORY
-        assert client.allocate(LIMIT // 2) == 0
-        assert client.allocate(LIMIT // 2, kind="async") == 0
+            assert client.allocate(limit + 512, kind=kind) == OUT_OF_MEMORY
+        assert client.allocate(limit // 2) == 0
+        assert client.allocate(limit // 2, kind="async") == 0
         assert client.allocate(1) == OUT_OF_MEMORY
-        assert share.used_bytes == LIMIT == node.cards()[0].used_bytes
+        assert share.used_bytes == limit == node.cards()[0].used_bytes
 
 
 @pytest.mark.parametrize("route", ["address", "address_v2"])

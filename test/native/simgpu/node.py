@@ -109,6 +109,10 @@ class Node:
         """Run the C exerciser."""
         return self.run([self.build / "exercise", *arguments])
 
+    def share(self, route: str) -> Result:
+        """Run the two C processes that share memory."""
+        return self.run([self.build / "share", route])
+
     def holding(self, size: int, *, prefix: Sequence[str] = ()) -> AbstractContextManager["subprocess.Popen[str]"]:
         """A process that holds `size` bytes of card 0; it is gone after the block."""
         return self._running([*prefix, str(self.build / "exercise"), "hold", str(size)])

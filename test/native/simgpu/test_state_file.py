@@ -5,11 +5,12 @@ import random
 import shutil
 import struct
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from native.simgpu.node import MIB, Node
+from native.simgpu.node import MIB, Node, wait_until
 
 HEADER_SIZE = 4096
 CARD_SIZE = 1024
@@ -22,6 +23,8 @@ NO_DEVICE = 100
 UNKNOWN = 999
 DRIVER_NOT_LOADED = 9
 NOBODY = 65534
+BELIEVED_S = 0.03
+"""The driver asks for the size of the state file again after this at the latest (account.c)."""
 AN_ANSWER = {0, 1}
 """Statuses of a client that heard something, be it an error; a crash is a negative one."""
 
@@ -59,6 +62,8 @@ def test_a_file_cut_short_under_a_running_process(node: Node) -> None:
     with node.running_client("truncated") as client:
         with node.state_file.open("r+b") as file:
             file.truncate(0)
+        truncated_at_s = time.monotonic()
+        wait_until(lambda: time.monotonic() > truncated_at_s + BELIEVED_S, what="the size of the file asked for again")
         out, _ = client.communicate("go\n")
     assert json.loads(out) == {"allocate": UNKNOWN, "free": 0, "info": UNKNOWN}
 
