@@ -143,16 +143,7 @@ nvmlReturn_t nvmlDeviceGetMPSComputeRunningProcesses(nvmlDevice_t device, unsign
   return no_processes(device, infoCount);
 }
 
-/* ---- utilisation ------------------------------------------------------------------------------------------------- */
-
-nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization_t *utilization) {
-  const sim_card *card;
-  TRY(node_card(device, &card));
-  NEED(utilization != NULL);
-  utilization->gpu = 0; /* kernels take no time */
-  utilization->memory = 0;
-  return NVML_SUCCESS;
-}
+/* ---- other engines ------------------------------------------------------------------------------------------------- */
 
 static nvmlReturn_t idle_engine(nvmlDevice_t device, unsigned int *utilization, unsigned int *period) {
   const sim_card *card;
@@ -171,13 +162,4 @@ nvmlReturn_t nvmlDeviceGetEncoderUtilization(nvmlDevice_t device, unsigned int *
 nvmlReturn_t nvmlDeviceGetDecoderUtilization(nvmlDevice_t device, unsigned int *utilization,
                                              unsigned int *samplingPeriodUs) {
   return idle_engine(device, utilization, samplingPeriodUs);
-}
-
-/* No sample is newer than any time asked for: nothing has run. */
-nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t device, nvmlProcessUtilizationSample_t *utilization,
-                                             unsigned int *processSamplesCount, unsigned long long lastSeenTimeStamp) {
-  (void)utilization;
-  (void)lastSeenTimeStamp;
-  TRY(no_processes(device, processSamplesCount));
-  return NVML_ERROR_NOT_FOUND;
 }
