@@ -1,6 +1,6 @@
 """The command line of hack/native.
 
-Standard output is the directory of the built libraries and nothing else, so that scripts can use it.
+Standard output is what was asked for (a directory, Pythons) and nothing else, so that scripts can use it.
 """
 
 import argparse
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from hacklib.native.build import PRESETS, build, output_dir
+from hacklib.native.clients import client_python, groups
 from hacklib.native.headers import cuda_include_dir
 from hacklib.ui import Ui
 
@@ -24,9 +25,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name == "build":
             command.add_argument("--target", action="append", help="build this CMake target only; repeatable")
     commands.add_parser("headers", help="fetch the CUDA and NVML headers if needed, then print their directory")
+    commands.add_parser("clients", help="make the Python environments of the tests' clients, then print their Pythons")
     arguments = parser.parse_args(argv)
     if arguments.command == "headers":
         sys.stdout.write(f"{cuda_include_dir(ui=Ui())}\n")
+    elif arguments.command == "clients":
+        for group in groups().values():
+            sys.stdout.write(f"{group.lacking or client_python(group, ui=Ui())}\n")
     elif arguments.command == "build":
         sys.stdout.write(f"{build(preset=arguments.preset, ui=Ui(), targets=arguments.target or ())}\n")
     else:

@@ -17,6 +17,11 @@ struct CUfunc_st {
   uint32_t table_version; /* of the table that the duration is from; 0: of none */
   uint64_t duration_ns;
   char name[256];
+  struct {
+    unsigned int block[3];
+    unsigned int shared_bytes;
+    uint64_t parameter;
+  } legacy; /* what launches before CUDA 4 set one by one */
 };
 
 struct CUmod_st {

@@ -16,3 +16,10 @@ def test_launches_are_counted_for_the_process(node: Node) -> None:
     with node.running_client("launches") as client:
         (seen,) = node.cards()[0]["processes"]
         assert (seen["pid"], seen["contexts"], seen["launches"]) == (client.pid, 1, 3)
+
+
+def test_launches_from_before_cuda_4_count_too(node: Node) -> None:
+    """Shape and parameters are set one by one on the function, and a launch without a shape is refused."""
+    with node.running_client("legacy_launches"):
+        (seen,) = node.cards()[0]["processes"]
+        assert seen["launches"] == 3

@@ -1,0 +1,54 @@
+"""CUDA clients that nobody here wrote: each sees its share, is refused beyond it by its own error, and computes as before.
+
+All of them run with 4 GiB of an 80 GiB card, hold 3, ask for 2 more, and give all back.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from native.clients.programs.common import GIB, SHARE
+from native.guard.harness import Node
+
+SeenBy = Callable[..., dict[str, Any]]
+
+pytestmark = [pytest.mark.native, pytest.mark.timeout(600)]  # the first run makes the environments
+
+AS_A_SHARE = {"free": SHARE, "total": SHARE, "left": GIB, "same": True}
+
+
+@pytest.fixture(autouse=True)
+def observer(node: Node) -> Iterator[None]:
+    """The card's own books: whatever the client does, the card never held more than the share."""
+    yield
+    (card,) = node.cards()
+    assert 0 < card.peak_bytes <= SHARE
+    assert card.used_bytes == 0
+
+
+def test_cuda_bindings(seen_by: SeenBy) -> None:
+    """NVIDIA's bindings, which resolve everything by cuGetProcAddress."""
+    assert seen_by("cuda13", "bindings") == AS_A_SHARE | {
+        "total_of_device": SHARE,
+        "refused": ["CUDA_ERROR_OUT_OF_MEMORY"],
+    }
+
+
+def test_cuda_core(seen_by: SeenBy) -> None:
+    """Its memory resource is a pool; NVRTC compiles its program, and cuLaunchKernelEx starts it."""
+    assert seen_by("cuda13", "core") == AS_A_SHARE | {"refused": True}
+
+
+def test_numba_cuda(seen_by: SeenBy) -> None:
+    """It compiles, links and launches a kernel, and has all back after a reset of its context."""
+    assert seen_by("cuda13", "numba_jit") == AS_A_SHARE | {"refused": True}
+
+
+def test_pycuda(seen_by: SeenBy) -> None:
+    """It is linked to libcuda."""
+    assert seen_by("pycuda", "pycuda_arrays") == AS_A_SHARE | {"total_of_device": SHARE, "refused": [True, True]}
+
+
+def test_the_runtime_module_of_cuda_python_12(seen_by: SeenBy) -> None:
+    """The runtime API as that module writes it over the driver API."""
+    assert seen_by("cuda12", "runtime12") == AS_A_SHARE | {"refused": ["cudaErrorMemoryAllocation"]}
