@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "engine.h"
+#include "instance_word.h"
 #include "lock.h"
 #include "share.h"
 #include "word.h"
@@ -51,6 +52,26 @@ static void add_up(sim_state *state) {
   }
   sim_end_reaping(&state->header);
   __atomic_store_n(&state->header.sums_stale, 0u, __ATOMIC_RELAXED);
+}
+
+static bool same_memory(const sim_state *state, uint32_t slot, uint32_t instance) {
+  return slot < SIM_MAX_SLOTS && sim_instance_parent(state->slots[slot].instance) == sim_instance_parent(instance);
+}
+
+/* What is held of a GPU instance, by the dead too, and of shares by the living. */
+static uint64_t held_of_instance(const sim_session *session, uint32_t card) {
+  const sim_state *state = session->store.map;
+  uint64_t sum = 0;
+  for (uint32_t i = 0; i < sim_slots_in_use(&state->header); i++)
+    if (sim_slot_in_use(&state->slots[i]) && same_memory(state, i, session->instance))
+      sum = sim_add(sum, sim_load(&state->slots[i].cards[card].used_bytes));
+  for (uint32_t i = 0; i < SIM_MAX_SHARES; i++) {
+    const sim_shared *share = &state->shares[i];
+    if (share->bytes != 0 && share->card == card &&
+        same_memory(state, share_payer(&session->store, share), session->instance))
+      sum = sim_add(sum, share->bytes);
+  }
+  return sum;
 }
 
 /* ---- the session ------------------------------------------------------------------------------------------------- */
@@ -119,20 +140,32 @@ sim_status sim_session_begin(sim_session *session, const sim_store *store) {
   return SIM_OK;
 }
 
+void sim_session_end(sim_session *session) {
+  if (sim_session_enter(session) != SIM_OK) return;
+  reap_slot(session->store.map, own_slot(session));
+  sim_session_leave(session);
+}
+
 /* ---- charges ----------------------------------------------------------------------------------------------------- */
 
 static void publish(sim_session *session, uint32_t card) {
   sim_store_word(&own_slot(session)->cards[card].used_bytes, session->used_bytes[card]);
 }
 
-/* Bytes of the card that nobody holds; looks for dead holders when fewer than `wanted`.  Under the lock. */
+/* What is held of what this process may use, the card or its GPU instance. */
+static uint64_t held_around(const sim_session *session, uint32_t card) {
+  const sim_state *state = session->store.map;
+  if (session->instance != 0) return held_of_instance(session, card);
+  return sim_load(&state->cards[card].used_bytes);
+}
+
+/* Bytes that nobody holds; looks for dead holders when fewer than `wanted`.  Under the lock. */
 static uint64_t room(sim_session *session, uint32_t card, uint64_t wanted) {
-  sim_state *state = session->store.map;
-  uint64_t total = state->cards[card].memory_bytes;
-  uint64_t held = sim_load(&state->cards[card].used_bytes);
+  uint64_t total = session->instance != 0 ? session->instance_bytes : session->store.map->cards[card].memory_bytes;
+  uint64_t held = held_around(session, card);
   if (held > total || total - held < wanted) {
     reap(session);
-    held = sim_load(&state->cards[card].used_bytes);
+    held = held_around(session, card);
   }
   return sim_subtract(total, held);
 }
@@ -217,8 +250,18 @@ static sim_status settle(sim_session *session) {
   return status;
 }
 
+static sim_status used_of_instance(sim_session *session, uint32_t card, uint64_t *used_bytes) {
+  sim_status status = sim_session_enter(session);
+  if (status != SIM_OK) return status;
+  reap(session);
+  *used_bytes = held_of_instance(session, card);
+  sim_session_leave(session);
+  return SIM_OK;
+}
+
 sim_status sim_used(sim_session *session, uint32_t card, uint64_t *used_bytes) {
   if (!sim_session_intact(session)) return SIM_INVALID;
+  if (session->instance != 0) return used_of_instance(session, card, used_bytes);
   const sim_header *header = &session->store.map->header;
   const uint64_t *sum = &session->store.map->cards[card].used_bytes;
   for (;;) {

@@ -12,6 +12,9 @@
  *     still.  Should a slot be reaped meanwhile (`reaps` moves), they read again.  When the sum is the process's own
  *     figure, nobody else holds anything, and no question about anyone's life can change the answer.
  *
+ * A process on a MIG device is held to the bytes of its GPU instance, for which no sum is kept: there the slots are added
+ * up under the lock each time.
+ *
  * Liveness is asked of the kernel each time (sim_slot_owner), never remembered: between two answers that a process lives
  * it may have died, and there is nothing that a dead process could be relied on to leave behind.
  */
@@ -32,6 +35,8 @@ typedef struct sim_session {
   uint64_t identity;                             /* see engine.h */
   pthread_mutex_t engine_mutexes[SIM_MAX_CARDS]; /* of this process's threads, before an engine's own lock */
   int64_t intact_at;                  /* when the state file was last seen to have its size, by the coarse clock */
+  uint32_t instance;                  /* the MIG device that the process works on, as in its slot */
+  uint64_t instance_bytes;            /* its memory */
   uint64_t used_bytes[SIM_MAX_CARDS]; /* under the lock */
   uint32_t shares[SIM_MAX_SHARES];    /* how often this process holds each; under the lock */
 } sim_session;
@@ -49,6 +54,21 @@ void sim_session_leave(sim_session *session);
 /* Whether the state file has its size, as far as known: somebody may have cut it short since it was mapped, and a page
  * without file behind it must not be touched. */
 bool sim_session_intact(sim_session *session);
+/* Gives the slot back. */
+void sim_session_end(sim_session *session);
+
+/* How a slot names a MIG device of card `index`: place of its GPU instance in the card's condition, id of the compute
+ * instance. */
+uint32_t sim_instance_word(uint32_t index, uint32_t place, uint32_t id);
+
+/* Whether a process that works on `instance` works on that card, GPU instance (its place) and compute instance. */
+bool sim_instance_within(uint32_t instance, uint32_t index, uint32_t place, uint32_t id);
+
+#define SIM_ALL UINT32_MAX /* for `place` and `id`: any */
+
+/* Whether a living process works on that, or, with `place` SIM_ALL, has a context or memory on the card.  Under the
+ * lock. */
+bool sim_instance_busy(const sim_session *session, uint32_t index, uint32_t place, uint32_t id);
 
 /* Charges `bytes` on the card (an index of the state file), or nothing: SIM_NO_SPACE when they do not fit. */
 sim_status sim_charge(sim_session *session, uint32_t card, uint64_t bytes);
@@ -68,7 +88,7 @@ void sim_count_context(sim_session *session, uint32_t card, int change);
 /* A setting that `simctl set` can change while processes run. */
 uint64_t sim_context_overhead(sim_session *session, uint32_t card);
 
-/* What living processes hold on the card now. */
+/* What living processes hold now on the card, or on the GPU instance that this process works on. */
 sim_status sim_used(sim_session *session, uint32_t card, uint64_t *used_bytes);
 
 /* One living process's use of one card. */
@@ -76,11 +96,13 @@ typedef struct sim_process {
   pid_t pid; /* as the caller's pid namespace has it, else as the process itself has it */
   char command[20];
   uint64_t identity; /* see engine.h */
+  uint32_t instance; /* see sim_instance_word; 0: whole cards */
   sim_slot_card use;
 } sim_process;
 
-/* Everybody's use of one card; `processes` may be NULL. */
+/* Everybody's use of one card, or with `only` of one of its GPU instances; `processes` may be NULL. */
 typedef struct sim_usage {
+  uint32_t only; /* an instance word whose GPU instance counts; 0: everything on the card */
   uint64_t used_bytes;
   uint64_t peak_bytes;
   uint32_t process_count;

@@ -10,6 +10,7 @@
  *            and however it died, and with it everything that the slot says stops to count.  A card's used memory
  *            is the sum over the slots of living processes; `used_bytes` of the card is a running sum over all
  *            slots, those of the dead included until somebody looks (see account.h).
+ * Conditions how MIG cuts each card, and what is wrong with it, see condition.h; changed under the lock.
  * Engines    one for each card: what runs on it and when; see engine_state.h.
  * Shares     memory that several processes hold; it counts once, as long as any of them lives (see share.h).
  * lock       serialises changes of slots; see lock.h.  `sequence` is odd while a change is under way, for readers
@@ -25,6 +26,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "condition.h"
 #include "engine_state.h"
 
 #define SIM_STATE_PATH "dev/nvidiactl"
@@ -87,7 +89,8 @@ typedef struct sim_slot {
   int32_t pid; /* as the process sees itself; readers prefer the kernel's word, see sim_slot_owner */
   char command[20];
   uint64_t start_time_ns; /* CLOCK_BOOTTIME */
-  unsigned char unused[88];
+  uint32_t instance;      /* the MIG device that the process works on, see sim_instance_word; 0: whole cards */
+  unsigned char unused[84];
   sim_slot_card cards[SIM_MAX_CARDS];
 } sim_slot;
 
@@ -120,6 +123,7 @@ typedef struct sim_state {
   sim_header header;
   sim_card cards[SIM_MAX_CARDS];
   sim_slot slots[SIM_MAX_SLOTS];
+  sim_condition conditions[SIM_MAX_CARDS];
   sim_shared shares[SIM_MAX_SHARES];
   sim_kernel_table kernels;
   sim_engine engines[SIM_MAX_CARDS]; /* the file is sparse: engines that nobody uses take no room */
@@ -134,7 +138,7 @@ static_assert(offsetof(sim_card, memory_bytes) == 256, "layout of a card");
 static_assert(sizeof(sim_slot) == 1152, "layout of a slot");
 static_assert(offsetof(sim_slot, cards) == 128, "layout of a slot");
 static_assert(sizeof(sim_header) == 4096, "layout of the state");
-static_assert(offsetof(sim_state, shares) == 4096 + 32 * 1024 + 1024 * 1152, "layout of the state");
+static_assert(offsetof(sim_state, shares) == 4096 + 32 * 1024 + 1024 * 1152 + 32 * 4096, "layout of the state");
 static_assert(offsetof(sim_state, kernels) == offsetof(sim_state, shares) + 256 * 152, "layout of the state");
 static_assert(SIM_MAX_SLOTS == SIM_ENGINE_PROCESSES, "layout of the state");
 static_assert(SIM_STATE_SIZE == offsetof(sim_state, engines) + 32 * sizeof(sim_engine), "layout of the state");

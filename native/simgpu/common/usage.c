@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "engine.h"
+#include "instance_word.h"
 #include "lock.h"
 #include "share.h"
 #include "word.h"
@@ -67,6 +68,7 @@ static void add_process(const sim_slot *slot, uint32_t index, pid_t pid, const s
     process->pid = pid != 0 ? pid : slot->pid;
     memcpy(process->command, slot->command, sizeof process->command);
     process->command[sizeof process->command - 1] = '\0';
+    process->instance = slot->instance;
     process->use = *use;
     process->identity = sim_identity(index, slot->ticket);
   }
@@ -107,6 +109,7 @@ static void sum_up(const sim_store *store, snapshot *seen, uint32_t card, sim_us
     pid_t pid = 0;
     use.used_bytes = sim_add(use.used_bytes, seen->shared_bytes[i]);
     if (seen->slots[i].state == 0 || (use.used_bytes == 0 && use.contexts == 0)) continue;
+    if (usage->only != 0 && sim_instance_parent(seen->slots[i].instance) != sim_instance_parent(usage->only)) continue;
     if (sim_slot_owner(store->fd, i, &pid))
       add_process(&seen->slots[i], i, pid, &use, usage);
     else
@@ -117,6 +120,7 @@ static void sum_up(const sim_store *store, snapshot *seen, uint32_t card, sim_us
 /* For a file that changes faster than it can be read: the running sum, which is right at each instant. */
 static bool use_sum(const sim_store *store, const snapshot *seen, uint32_t card, uint64_t dead, sim_usage *usage) {
   uint64_t sum;
+  if (usage->only != 0) return false;
   const size_t place = offsetof(sim_state, cards) + card * sizeof(sim_card) + offsetof(sim_card, used_bytes);
   if (!read_at(store->fd, &sum, sizeof sum, place) || !sum_usable(store, &seen->header)) return false;
   usage->used_bytes = sim_subtract(sum, dead);

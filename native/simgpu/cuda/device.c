@@ -31,22 +31,33 @@ static unsigned int hexadecimal(char digit) {
   return digit >= 'a' ? (unsigned int)(digit - 'a') + 10u : (unsigned int)(digit - '0');
 }
 
-CUresult cuDeviceGetUuid_v2(CUuuid *uuid, CUdevice dev) {
-  gpu *found;
-  NEED(uuid != NULL);
-  TRY(driver_device(dev, &found));
+static void parse_uuid(const char *text, CUuuid *uuid) {
   memset(uuid, 0, sizeof *uuid);
   size_t digits = 0;
-  for (const char *text = found->facts.uuid + 3; *text != '\0' && digits < 32; text++) {
+  for (text += strlen("GPU-"); *text != '\0' && digits < 32; text++) {
     if (strchr("0123456789abcdef", *text) == NULL) continue;
     unsigned int value = hexadecimal(*text) << (digits % 2 == 0 ? 4 : 0);
     uuid->bytes[digits / 2] = (char)((unsigned char)uuid->bytes[digits / 2] | value);
     digits++;
   }
+}
+
+CUresult cuDeviceGetUuid_v2(CUuuid *uuid, CUdevice dev) {
+  gpu *found;
+  NEED(uuid != NULL);
+  TRY(driver_device(dev, &found));
+  parse_uuid(found->facts.uuid, uuid);
   return CUDA_SUCCESS;
 }
 
-CUresult cuDeviceGetUuid(CUuuid *uuid, CUdevice dev) { return cuDeviceGetUuid_v2(uuid, dev); }
+/* The first version knows nothing of MIG: it names the card. */
+CUresult cuDeviceGetUuid(CUuuid *uuid, CUdevice dev) {
+  gpu *found;
+  NEED(uuid != NULL);
+  TRY(driver_device(dev, &found));
+  parse_uuid(found->card_uuid, uuid);
+  return CUDA_SUCCESS;
+}
 
 CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice dev) {
   gpu *found;

@@ -30,8 +30,9 @@
 
 /* A card as this process sees it: CUdevice is its position in driver.devices. */
 typedef struct gpu {
-  uint32_t card; /* index in the state file */
-  sim_card facts;
+  uint32_t card;  /* index in the state file */
+  sim_card facts; /* of a MIG device: its own name, UUID, memory and processors */
+  char card_uuid[48];
   CUcontext primary; /* made by the first retain, then kept */
   unsigned int primary_references;
   unsigned int primary_flags;
@@ -44,6 +45,8 @@ typedef struct driver {
   pthread_mutex_t mutex; /* guards the devices' primary contexts and pools */
   sim_session session;
   uint32_t cuda_version;
+  bool mig; /* the one device is a MIG device: */
+  uint32_t mig_place, mig_id;
   int device_count;
   gpu devices[SIM_MAX_CARDS];
 } driver;

@@ -46,17 +46,30 @@ static void after_fork_in_child(void) {
 }
 
 static void choose_devices(const sim_store *store, const sim_node *node) {
-  uint32_t usable[SIM_MAX_CARDS];
-  uint32_t chosen[SIM_MAX_CARDS];
-  uint32_t count = 0;
-  for (uint32_t i = 0; i < node->card_count; i++)
-    if (sim_card_visible(store, &node->cards[i])) usable[count++] = i;
-  count = visible_cards(node, usable, count, getenv("CUDA_VISIBLE_DEVICES"), getenv("CUDA_DEVICE_ORDER"), chosen);
+  choice chosen[SIM_MAX_CARDS];
+  uint32_t count = visible_devices(store, node, getenv("CUDA_VISIBLE_DEVICES"), getenv("CUDA_DEVICE_ORDER"), chosen);
   for (uint32_t i = 0; i < count; i++) {
-    the_driver.devices[i].facts = node->cards[chosen[i]];
-    the_driver.devices[i].card = node->index[chosen[i]];
+    gpu *device = &the_driver.devices[i];
+    device->facts = node->cards[chosen[i].card];
+    device->card = node->index[chosen[i].card];
+    memcpy(device->card_uuid, device->facts.uuid, sizeof device->card_uuid);
+    if (!chosen[i].mig) continue;
+    sim_mig_facts(&device->facts, &chosen[i].instance, chosen[i].id);
+    the_driver.mig = true;
+    the_driver.mig_place = chosen[i].place;
+    the_driver.mig_id = chosen[i].id;
   }
   the_driver.device_count = (int)count;
+}
+
+/* From here on the MIG device cannot be destroyed; it may have been while we chose it. */
+static CUresult attach(const sim_node *node) {
+  if (!the_driver.mig) return CUDA_SUCCESS;
+  for (uint32_t i = 0; i < node->card_count; i++)
+    if (node->index[i] == the_driver.devices[0].card &&
+        sim_mig_attach(&the_driver.session, &node->cards[i], node->index[i], the_driver.mig_place, the_driver.mig_id))
+      return CUDA_SUCCESS;
+  return CUDA_ERROR_NO_DEVICE;
 }
 
 static CUresult start(void) {
@@ -70,6 +83,7 @@ static CUresult start(void) {
   the_driver.cuda_version = node.cuda_version;
   if (the_driver.device_count == 0) return CUDA_ERROR_NO_DEVICE;
   TRY(driver_error(sim_session_begin(&the_driver.session, &store)));
+  TRY(attach(&node));
   __register_atfork(NULL, NULL, after_fork_in_child, NULL);
   return CUDA_SUCCESS;
 }

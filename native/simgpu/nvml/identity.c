@@ -3,7 +3,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "node.h"
+#include "instance.h"
 
 nvmlReturn_t nvmlDeviceGetCount_v2(unsigned int *deviceCount) {
   TRY(node_ready());
@@ -36,6 +36,11 @@ static nvmlReturn_t find_by_text(const char *text, size_t offset, nvmlDevice_t *
 }
 
 nvmlReturn_t nvmlDeviceGetHandleByUUID(const char *uuid, nvmlDevice_t *device) {
+  if (uuid != NULL && strncmp(uuid, "MIG-", 4) == 0) {
+    TRY(node_ready());
+    NEED(device != NULL);
+    return mig_by_uuid(uuid, device);
+  }
   return find_by_text(uuid, offsetof(sim_card, uuid), device);
 }
 
@@ -75,7 +80,7 @@ nvmlReturn_t nvmlDeviceGetIndex(nvmlDevice_t device, unsigned int *index) {
 
 nvmlReturn_t nvmlDeviceGetMinorNumber(nvmlDevice_t device, unsigned int *minorNumber) {
   const sim_card *card;
-  TRY(node_card(device, &card));
+  TRY(node_device(device, &card));
   NEED(minorNumber != NULL);
   *minorNumber = card->minor_number;
   return NVML_SUCCESS;
@@ -83,19 +88,19 @@ nvmlReturn_t nvmlDeviceGetMinorNumber(nvmlDevice_t device, unsigned int *minorNu
 
 nvmlReturn_t nvmlDeviceGetName(nvmlDevice_t device, char *name, unsigned int length) {
   const sim_card *card;
-  TRY(node_card(device, &card));
+  TRY(node_device(device, &card));
   return give_text(name, length, card->name);
 }
 
 nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char *uuid, unsigned int length) {
   const sim_card *card;
-  TRY(node_card(device, &card));
+  TRY(node_device(device, &card));
   return give_text(uuid, length, card->uuid);
 }
 
 nvmlReturn_t nvmlDeviceGetSerial(nvmlDevice_t device, char *serial, unsigned int length) {
   const sim_card *card;
-  TRY(node_card(device, &card));
+  TRY(node_device(device, &card));
   return give_text(serial, length, card->serial);
 }
 
@@ -113,7 +118,7 @@ nvmlReturn_t nvmlDeviceGetVbiosVersion(nvmlDevice_t device, char *version, unsig
 
 nvmlReturn_t nvmlDeviceGetBrand(nvmlDevice_t device, nvmlBrandType_t *type) {
   const sim_card *card;
-  TRY(node_card(device, &card));
+  TRY(node_device(device, &card));
   NEED(type != NULL);
   *type = NVML_BRAND_NVIDIA;
   return NVML_SUCCESS;
@@ -121,7 +126,7 @@ nvmlReturn_t nvmlDeviceGetBrand(nvmlDevice_t device, nvmlBrandType_t *type) {
 
 nvmlReturn_t nvmlDeviceGetArchitecture(nvmlDevice_t device, nvmlDeviceArchitecture_t *arch) {
   const sim_card *card;
-  TRY(node_card(device, &card));
+  TRY(node_device(device, &card));
   NEED(arch != NULL);
   *arch = card->architecture;
   return NVML_SUCCESS;
@@ -129,7 +134,7 @@ nvmlReturn_t nvmlDeviceGetArchitecture(nvmlDevice_t device, nvmlDeviceArchitectu
 
 nvmlReturn_t nvmlDeviceGetCudaComputeCapability(nvmlDevice_t device, int *major, int *minor) {
   const sim_card *card;
-  TRY(node_card(device, &card));
+  TRY(node_device(device, &card));
   NEED(major != NULL && minor != NULL);
   *major = (int)card->capability_major;
   *minor = (int)card->capability_minor;

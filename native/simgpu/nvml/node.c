@@ -4,6 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
+
+#define MIG_DEVICES (SIM_MAX_CARDS * SIM_MAX_GPU_INSTANCES * SIM_MAX_COMPUTE_INSTANCES)
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static unsigned int users;
@@ -11,6 +14,10 @@ static sim_store store = {.fd = -1};
 static sim_node node;
 static struct nvmlDevice_st devices[SIM_MAX_CARDS];
 static unsigned int device_count;
+static struct nvmlDevice_st mig_devices[MIG_DEVICES];
+static pthread_mutex_t mig_mutex = PTHREAD_MUTEX_INITIALIZER; /* guards them and the writer */
+static sim_session writer;
+static pid_t writer_pid;
 
 const sim_store *node_store(void) { return &store; }
 
@@ -27,13 +34,77 @@ const char *node_driver_version(void) { return node.driver_version; }
 
 unsigned int node_cuda_version(void) { return node.cuda_version; }
 
+static bool element(const struct nvmlDevice_st *array, size_t count, nvmlDevice_t handle) {
+  return handle != NULL && handle >= array && handle < array + count &&
+         ((const char *)handle - (const char *)array) % (long)sizeof *array == 0;
+}
+
 nvmlReturn_t node_card(nvmlDevice_t handle, const sim_card **card) {
   TRY(node_ready());
-  NEED(handle != NULL && handle >= devices && handle < devices + device_count);
-  NEED(((const char *)handle - (const char *)devices) % (long)sizeof *devices == 0);
+  if (element(mig_devices, MIG_DEVICES, handle)) return NVML_ERROR_NOT_SUPPORTED;
+  NEED(element(devices, device_count, handle));
   *card = &handle->facts;
   return NVML_SUCCESS;
 }
+
+/* ---- MIG devices ------------------------------------------------------------------------------------------------- */
+
+nvmlReturn_t node_device(nvmlDevice_t handle, const sim_card **facts) {
+  sim_condition now;
+  if (!element(mig_devices, MIG_DEVICES, handle)) return node_card(handle, facts);
+  TRY(node_ready());
+  NEED(handle->serial != 0);
+  TRY(node_error(sim_condition_read(&store, &handle->parent->facts, handle->card, &now)));
+  NEED(now.mig.enabled && now.mig.instances[handle->place].compute[handle->id].serial == handle->serial);
+  *facts = &handle->facts;
+  return NVML_SUCCESS;
+}
+
+nvmlDevice_t node_mig_device(nvmlDevice_t parent, const sim_mig *mig, uint32_t place, uint32_t id) {
+  size_t index = ((size_t)(parent - devices) * SIM_MAX_GPU_INSTANCES + place) * SIM_MAX_COMPUTE_INSTANCES + id;
+  nvmlDevice_t device = &mig_devices[index];
+  uint32_t serial = mig->instances[place].compute[id].serial;
+  pthread_mutex_lock(&mig_mutex);
+  if (device->serial != serial || device->parent != parent || device->card != parent->card) {
+    device->facts = parent->facts;
+    sim_mig_facts(&device->facts, &mig->instances[place], id);
+    device->card = parent->card;
+    device->place = place;
+    device->id = id;
+    device->parent = parent;
+    device->serial = serial;
+  }
+  pthread_mutex_unlock(&mig_mutex);
+  return device;
+}
+
+uint32_t node_instance(nvmlDevice_t device) {
+  return device->serial != 0 ? sim_instance_word(device->card, device->place, device->id) : 0;
+}
+
+static nvmlReturn_t start_writer(void) {
+  sim_store own;
+  TRY(node_error(sim_store_open(&own, store.root, true)));
+  TRY(node_error(sim_session_begin(&writer, &own)));
+  writer_pid = getpid();
+  return NVML_SUCCESS;
+}
+
+nvmlReturn_t node_writer(sim_session **session) {
+  struct stat here;
+  struct stat there;
+  TRY(node_ready());
+  pthread_mutex_lock(&mig_mutex);
+  /* A slot is its process's own: a forked child takes another, and so does whoever finds the node made anew. */
+  bool current = writer_pid == getpid() && fstat(writer.store.fd, &here) == 0 && fstat(store.fd, &there) == 0 &&
+                 here.st_dev == there.st_dev && here.st_ino == there.st_ino;
+  nvmlReturn_t result = current ? NVML_SUCCESS : start_writer();
+  pthread_mutex_unlock(&mig_mutex);
+  *session = &writer;
+  return result;
+}
+
+/* ------------------------------------------------------------------------------------------------------------------ */
 
 nvmlReturn_t give_text(char *buffer, unsigned int length, const char *text) {
   NEED(buffer != NULL);

@@ -10,7 +10,7 @@
 
 nvmlReturn_t nvmlDeviceGetPciInfo_v3(nvmlDevice_t device, nvmlPciInfo_t *pci) {
   const sim_card *card;
-  TRY(node_card(device, &card));
+  TRY(node_device(device, &card));
   NEED(pci != NULL);
   memset(pci, 0, sizeof *pci);
   snprintf(pci->busIdLegacy, sizeof pci->busIdLegacy, "%04X:%02X:%02X.0", card->pci_domain, card->pci_bus & 0xff,

@@ -160,32 +160,6 @@ nvmlReturn_t nvmlDeviceGetVirtualizationMode(nvmlDevice_t device, nvmlGpuVirtual
   return NVML_SUCCESS;
 }
 
-nvmlReturn_t nvmlDeviceGetMigMode(nvmlDevice_t device, unsigned int *currentMode, unsigned int *pendingMode) {
-  const sim_card *card;
-  TRY(node_card(device, &card));
-  NEED(currentMode != NULL && pendingMode != NULL);
-  if (card->mig_supported == 0) return NVML_ERROR_NOT_SUPPORTED;
-  *currentMode = NVML_DEVICE_MIG_DISABLE;
-  *pendingMode = NVML_DEVICE_MIG_DISABLE;
-  return NVML_SUCCESS;
-}
-
-nvmlReturn_t nvmlDeviceGetMaxMigDeviceCount(nvmlDevice_t device, unsigned int *count) {
-  const sim_card *card;
-  TRY(node_card(device, &card));
-  NEED(count != NULL);
-  *count = card->mig_supported != 0 ? 7 : 0;
-  return NVML_SUCCESS;
-}
-
-nvmlReturn_t nvmlDeviceIsMigDeviceHandle(nvmlDevice_t device, unsigned int *isMigDevice) {
-  const sim_card *card;
-  TRY(node_card(device, &card));
-  NEED(isMigDevice != NULL);
-  *isMigDevice = 0;
-  return NVML_SUCCESS;
-}
-
 /* ---- ECC --------------------------------------------------------------------------------------------------------- */
 
 nvmlReturn_t nvmlDeviceGetEccMode(nvmlDevice_t device, nvmlEnableState_t *current, nvmlEnableState_t *pending) {

@@ -216,7 +216,8 @@ static int create_in(const node_plan *plan, sim_state *state) {
   if (!failed) failed = make_folders(folder);
   if (failed) return failed;
   sim_status status = sim_store_open(&store, plan->root, false);
-  if (status == SIM_ABSENT) {
+  bool fresh = status == SIM_ABSENT;
+  if (fresh) {
     failed = write_state(plan->root, state);
     if (failed) return failed;
     status = sim_store_open(&store, plan->root, false);
@@ -234,6 +235,8 @@ static int create_in(const node_plan *plan, sim_state *state) {
   if (!failed) failed = touch_device(plan->root, "dev/nvidia-uvm");
   if (!failed) failed = touch_device(plan->root, "dev/nvidia-uvm-tools");
   if (!failed) failed = install_driver(plan->root, node.driver_version);
+  /* A node that was there keeps the instances that it has. */
+  if (!failed) failed = simctl_mig_prepare(plan->root, fresh ? plan->mig : NULL);
   return failed;
 }
 

@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "account.h"
 #include "engine_read.h"
 #include "simctl.h"
 
@@ -26,8 +25,8 @@ static void print_string(const char *text) {
   putchar('"');
 }
 
-static void card_json(uint32_t index, const sim_card *card, const sim_usage *usage, const sim_store *store,
-                      const sim_engine_copy *engine) {
+static void card_json(const sim_store *store, uint32_t place, uint32_t index, const sim_card *card,
+                      const sim_usage *usage, const sim_engine_copy *engine) {
   char pci[32];
   pci_address(card, pci, sizeof pci);
   printf("%s\n  {\"index\": %u, \"minor\": %u, \"model\": ", index > 0 ? "," : "", index, card->minor_number);
@@ -39,13 +38,17 @@ static void card_json(uint32_t index, const sim_card *card, const sim_usage *usa
   printf(", \"pci\": \"%s\", \"numa_node\": %d, \"memory_bytes\": %llu, \"used_bytes\": %llu, \"peak_bytes\": %llu",
          pci, card->numa_node, (unsigned long long)card->memory_bytes, (unsigned long long)usage->used_bytes,
          (unsigned long long)usage->peak_bytes);
-  printf(", \"context_overhead_bytes\": %llu, \"busy_ns\": %llu, \"retired_gpu_time_ns\": %llu, \"processes\": [",
+  printf(", \"context_overhead_bytes\": %llu, \"busy_ns\": %llu, \"retired_gpu_time_ns\": %llu, \"mig\": ",
          (unsigned long long)card->context_overhead_bytes, (unsigned long long)engine->engine->busy_ns,
          (unsigned long long)sim_copy_retired(engine, store));
+  mig_json(store, card, place);
+  printf(", \"processes\": [");
   for (uint32_t i = 0; i < usage->process_count; i++) {
     const sim_process *process = &usage->processes[i];
     printf("%s\n   {\"pid\": %d, \"command\": ", i > 0 ? "," : "", (int)process->pid);
     print_string(process->command);
+    printf(", ");
+    mig_process_json(store, card, place, process->instance);
     printf(", \"used_bytes\": %llu, \"contexts\": %llu, \"launches\": %llu, \"gpu_time_ns\": %llu}",
            (unsigned long long)process->use.used_bytes, (unsigned long long)process->use.contexts,
            (unsigned long long)process->use.launches, (unsigned long long)sim_copy_gpu_time(engine, process->identity));
@@ -53,11 +56,13 @@ static void card_json(uint32_t index, const sim_card *card, const sim_usage *usa
   printf("]}");
 }
 
-static void card_text(uint32_t index, const sim_card *card, const sim_usage *usage) {
+static void card_text(const sim_store *store, uint32_t place, uint32_t index, const sim_card *card,
+                      const sim_usage *usage) {
   char pci[32];
   pci_address(card, pci, sizeof pci);
   printf("%3u  %-24s  %s  numa %2d  %9.0f / %.0f MiB\n     %s\n", index, card->name, pci, card->numa_node,
          mib(usage->used_bytes), mib(card->memory_bytes), card->uuid);
+  mig_text(store, card, place);
   for (uint32_t i = 0; i < usage->process_count; i++)
     printf("       pid %-8d %-20s %9.0f MiB  %llu launches\n", (int)usage->processes[i].pid,
            usage->processes[i].command, mib(usage->processes[i].use.used_bytes),
@@ -87,9 +92,9 @@ int simctl_list(const char *root, bool json) {
     if (status == SIM_OK) status = sim_engine_read(&store, node.index[i], &engine);
     if (status != SIM_OK) return simctl_fail_status(root, status);
     if (json)
-      card_json(i, &node.cards[i], &usage, &store, &engine);
+      card_json(&store, node.index[i], i, &node.cards[i], &usage, &engine);
     else
-      card_text(i, &node.cards[i], &usage);
+      card_text(&store, node.index[i], i, &node.cards[i], &usage);
     sim_engine_forget(&engine);
   }
   if (json) puts("\n]}");
@@ -101,7 +106,9 @@ int simctl_names(const char *root) {
   sim_node node;
   sim_status status = open_node(root, &store, &node);
   if (status != SIM_OK) return simctl_fail_status(root, status);
-  for (uint32_t i = 0; i < node.card_count; i++)
+  for (uint32_t i = 0; i < node.card_count; i++) {
     printf("GPU %u: %s (UUID: %s)\n", i, node.cards[i].name, node.cards[i].uuid);
+    mig_text(&store, &node.cards[i], node.index[i]);
+  }
   return SIMCTL_OK;
 }

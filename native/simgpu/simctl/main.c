@@ -15,10 +15,15 @@ static const char USAGE[] =
     "usage: simctl create --root DIR --model MODEL [--count N] [--model MODEL [--count N]]... [--driver-version V]\n"
     "                     [--pci ADDRESS,...] [--numa NODE,...] [--uuid UUID,...] [--memory SIZE] [--context-overhead "
     "SIZE]\n"
+    "                     [--mig PROFILE,...]\n"
     "       simctl list   [--root DIR] [--json]\n"
     "       simctl set    [--root DIR] [--card INDEX] [--context-overhead SIZE] [--time-slice TIME] [--mps on|off]\n"
     "                     [--kernel NAME=TIME]...\n"
-    "MODEL is one of T4 L4 A10 A100 H100 H200 B200; SIZE is bytes, or has a suffix K, M, G (powers of 1024);\n"
+    "       simctl mig    enable|disable|reset [--root DIR] [--card INDEX]\n"
+    "       simctl mig    create  [--root DIR] [--card INDEX] --profile NAME,... [--start SLICE]\n"
+    "       simctl mig    destroy [--root DIR] [--card INDEX] [--instance ID]\n"
+    "MODEL is one of T4 L4 A10 A30 A100-40 A100 H100 H200 B200; SIZE is bytes, or has a suffix K, M, G (powers of "
+    "1024);\n"
     "TIME is a whole number with a suffix ns, us, ms or s.\n"
     "Without --root: $SIMGPU_ROOT, or /.\n";
 
@@ -37,6 +42,7 @@ enum {
   OPT_TIME_SLICE,
   OPT_MPS,
   OPT_KERNEL,
+  OPT_MIG
 };
 
 static const struct option OPTIONS[] = {
@@ -54,6 +60,7 @@ static const struct option OPTIONS[] = {
     {"time-slice", required_argument, NULL, OPT_TIME_SLICE},
     {"mps", required_argument, NULL, OPT_MPS},
     {"kernel", required_argument, NULL, OPT_KERNEL},
+    {"mig", required_argument, NULL, OPT_MIG},
     {NULL, 0, NULL, 0},
 };
 
@@ -144,6 +151,7 @@ static bool parse_option(arguments *into, int option, const char *value) {
       break;
     case OPT_MPS: good = parse_switch(value, &into->settings.mps); break;
     case OPT_KERNEL: good = parse_kernel(&into->settings, value); break;
+    case OPT_MIG: plan->mig = value; break;
     case OPT_JSON: break;
     default: return false; /* getopt has said what is wrong */
   }
@@ -171,7 +179,7 @@ static int set(const arguments *given) {
 
 static int run(const char *command, const arguments *given) {
   const uint64_t create_options = BIT(OPT_ROOT) | BIT(OPT_MODEL) | BIT(OPT_COUNT) | BIT(OPT_DRIVER) | BIT(OPT_PCI) |
-                                  BIT(OPT_NUMA) | BIT(OPT_UUID) | BIT(OPT_MEMORY) | BIT(OPT_OVERHEAD);
+                                  BIT(OPT_NUMA) | BIT(OPT_UUID) | BIT(OPT_MEMORY) | BIT(OPT_OVERHEAD) | BIT(OPT_MIG);
   if (strcmp(command, "create") == 0 && allowed(given, create_options) && (given->seen & BIT(OPT_ROOT)) != 0 &&
       given->plan.group_count > 0)
     return simctl_create(&given->plan);
@@ -202,6 +210,10 @@ int main(int argc, char **argv) {
   }
   if (argc < 2 || argv[1][0] == '-') return usage_error();
   const char *command = argv[1];
+  if (strcmp(command, "mig") == 0) {
+    int status = simctl_mig(given.plan.root, argc - 1, argv + 1);
+    return status == SIMCTL_USAGE ? usage_error() : status;
+  }
   argv[1] = argv[0];
   for (int option; (option = getopt_long(argc - 1, argv + 1, "", OPTIONS, NULL)) != -1;)
     if (!parse_option(&given, option, optarg)) return SIMCTL_USAGE;

@@ -5,7 +5,7 @@
 #include <limits.h>
 #include <stdbool.h>
 
-#include "store.h"
+#include "account.h"
 
 /* Exit statuses of the program. */
 enum { SIMCTL_OK = 0, SIMCTL_FAILED = 1, SIMCTL_USAGE = 2 };
@@ -17,6 +17,7 @@ typedef struct node_plan {
   const char *pci;  /* comma-separated addresses, or NULL */
   const char *numa; /* comma-separated nodes, or NULL */
   const char *uuid; /* comma-separated UUIDs, or NULL */
+  const char *mig;  /* comma-separated profiles for each card, or NULL */
   uint64_t context_overhead_bytes;
   uint64_t memory_bytes; /* 0: the model's own */
   uint32_t group_count;
@@ -46,6 +47,32 @@ int simctl_create(const node_plan *plan);
 int simctl_list(const char *root, bool json);
 int simctl_names(const char *root);
 int simctl_set(const char *root, const node_settings *settings);
+
+/* Commands with arguments of their own; argv[0] is the command's name. */
+int simctl_mig(const char *root, int argc, char **argv);
+
+/* A node that is being changed, and one card of it. */
+typedef struct changer {
+  sim_store store;
+  sim_node node;
+  sim_session session;
+  const sim_card *card;
+  uint32_t index; /* of the card in the state file */
+} changer;
+
+/* Opens a node for a change of a card. */
+int changer_open(const char *root, int card, changer *on);
+
+/* Reads a number up to a million. */
+bool small_number(const char *text, long *value);
+
+/* Makes a node's MIG capability files and, unless NULL, on each card the instances of `profiles`. */
+int simctl_mig_prepare(const char *root, const char *profiles);
+
+/* Print what MIG makes of a card: a JSON value, the members that tell a process's instance, lines for people. */
+void mig_json(const sim_store *store, const sim_card *card, uint32_t index);
+void mig_process_json(const sim_store *store, const sim_card *card, uint32_t index, uint32_t word);
+void mig_text(const sim_store *store, const sim_card *card, uint32_t index);
 
 /* Prints `simctl: ...` and returns SIMCTL_FAILED. */
 int simctl_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));

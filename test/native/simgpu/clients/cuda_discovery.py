@@ -14,9 +14,10 @@ def describe(ordinal: int) -> dict[str, object]:
     attribute = ATTRIBUTE.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
     major = call(driver.cuDeviceGetAttribute(ATTRIBUTE.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device))
     minor = call(driver.cuDeviceGetAttribute(ATTRIBUTE.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, device))
+    name = call(driver.cuDeviceGetName(96, device)).rstrip(b"\0 ").decode().split("\0")[0]
     return {
-        "name": call(driver.cuDeviceGetName(96, device)).rstrip(b"\0 ").decode().split("\0")[0],
-        "uuid": f"GPU-{uuid.UUID(bytes=bytes(call(driver.cuDeviceGetUuid(device)).bytes))}",
+        "name": name,
+        "uuid": f"{'MIG' if ' MIG ' in name else 'GPU'}-{uuid.UUID(bytes=bytes(call(driver.cuDeviceGetUuid(device)).bytes))}",
         "pci": call(driver.cuDeviceGetPCIBusId(32, device)).split(b"\0")[0].decode().lower(),
         "memory_bytes": call(driver.cuDeviceTotalMem(device)),
         "capability": [major, minor],
