@@ -23,6 +23,7 @@
 #define HAMI_USAGE_HEADER_SIZE 4096u
 #define HAMI_USAGE_SLOTS 1024u
 #define HAMI_USAGE_SLOT_SIZE 128u
+#define HAMI_USAGE_BUSY_WORDS 384u
 #define HAMI_USAGE_SIZE (HAMI_USAGE_HEADER_SIZE + HAMI_USAGE_SLOTS * HAMI_USAGE_SLOT_SIZE)
 
 /* Values of hami_limits.qos. */
@@ -60,7 +61,8 @@ enum { HAMI_PRIORITY_LOW = 0, HAMI_PRIORITY_NORMAL = 1, HAMI_PRIORITY_HIGH = 2 }
   X(uint64_t, bucket_at_ns, 0, 56, "CLOCK_MONOTONIC up to which the bucket was filled")       \
   X(uint64_t, gpu_time_ns, 0, 64, "GPU time charged since the file was made")                 \
   X(uint64_t, throttled_ns, 0, 72, "time that launches waited, summed over threads")          \
-  X(uint64_t, managed_bytes, 0, 80, "sum of managed_bytes over the slots")
+  X(uint64_t, managed_bytes, 0, 80, "sum of managed_bytes over the slots")                    \
+  X(uint64_t, busy, 384, 1024, "when the device worked for the share: cells of time, see guard/compute/busy.h")
 
 /* One process.  A slot belongs to the process that holds the POSIX record lock on the byte of the usage file at
  * HAMI_USAGE_SIZE + slot index; the kernel drops that lock with the process, whatever its pid namespace. */
@@ -112,7 +114,8 @@ typedef struct hami_usage_header {
   uint64_t gpu_time_ns;
   uint64_t throttled_ns;
   uint64_t managed_bytes;
-  unsigned char unused[HAMI_USAGE_HEADER_SIZE - 88u];
+  unsigned char unused[1024u - 88u];
+  uint64_t busy[HAMI_USAGE_BUSY_WORDS];
 } hami_usage_header;
 
 typedef struct hami_usage_slot {

@@ -6,6 +6,7 @@
 #include "device.h"
 #include "gate.h"
 #include "ledger.h"
+#include "limiter.h"
 #include "pool.h"
 #include "prim.h"
 #include "share.h"
@@ -56,6 +57,7 @@ static void set_up(struct process_page *where) {
     device_reset();
     pool_reset();
     share_reset();
+    compute_reset();
     __atomic_store_n(&where->state, self | READY, __ATOMIC_RELEASE);
     prim_futex_wake(&where->state, INT32_MAX, false);
     return;

@@ -2,6 +2,7 @@
 #include "admit.h"
 #include "driver.h"
 #include "gate.h"
+#include "limiter.h"
 #include "pool.h"
 
 typedef CUresult destroy_fn(CUcontext context);
@@ -16,6 +17,7 @@ static CUresult destroy(destroy_fn *real, CUcontext context) {
   if (!limited || result != CUDA_SUCCESS) return result;
   admit_refund_owned((uintptr_t)context);
   if (known) pool_context_ended(device);
+  compute_forget_context(context);
   return result;
 }
 
@@ -47,6 +49,7 @@ static CUresult leave_primary(primary_fn *real, CUdevice device) {
   if (result == CUDA_SUCCESS && primary != NULL && !is_active(device)) {
     admit_refund_owned((uintptr_t)primary);
     pool_context_ended(device);
+    compute_forget_context(primary);
   }
   return result;
 }

@@ -6,7 +6,7 @@
 
 #include "prim.h"
 
-enum { READ_TRIES = 1000 };
+enum { READ_TRIES = 1000, WHOLE_DEVICE_PERCENT = 100, MOST_PERMILLE = 64000 };
 
 static uint32_t crc32_add(uint32_t crc, const unsigned char *bytes, size_t count) {
   for (size_t i = 0; i < count; i++) {
@@ -28,6 +28,13 @@ uint32_t limits_checksum(const hami_limits *page) {
 
 static bool is_text(const char *field, size_t size) { return field[0] != '\0' && memchr(field, '\0', size) != NULL; }
 
+static void take_compute(const hami_limits *page, guard_limits *out) {
+  uint32_t cores = page->cores_percent < WHOLE_DEVICE_PERCENT ? page->cores_percent * 10 : 0;
+  out->compute_granted = page->granted_permille != 0;
+  out->compute_permille = out->compute_granted ? page->granted_permille : cores;
+  if (out->compute_permille > MOST_PERMILLE) out->compute_permille = MOST_PERMILLE;
+}
+
 int limits_parse(const hami_limits *page, guard_limits *out, guard_error *err) {
   if (memcmp(page->magic, HAMI_LIMITS_MAGIC, sizeof page->magic) != 0)
     return guard_fail(err, EINVAL, "limits: wrong magic");
@@ -37,6 +44,7 @@ int limits_parse(const hami_limits *page, guard_limits *out, guard_error *err) {
   out->memory_limit_bytes = page->memory_limit_bytes;
   out->managed_limit_bytes = page->memory_limit_bytes != 0 ? page->managed_limit_bytes : 0;
   out->sequence = page->sequence;
+  take_compute(page, out);
   memcpy(out->device_uuid, page->device_uuid, sizeof out->device_uuid);
   return 0;
 }

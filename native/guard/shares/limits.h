@@ -6,6 +6,7 @@
 #ifndef GUARD_LIMITS_H
 #define GUARD_LIMITS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "error.h"
@@ -14,6 +15,8 @@
 typedef struct guard_limits {
   uint64_t memory_limit_bytes;  /* 0: no limit */
   uint64_t managed_limit_bytes; /* managed memory beyond it; 0: none */
+  uint32_t compute_permille;    /* of the device; 0: no limit */
+  bool compute_granted;         /* by somebody who watches what the device really does for the share */
   char device_uuid[sizeof((hami_limits *)0)->device_uuid];
   uint32_t sequence; /* of the page these values came from */
 } guard_limits;

@@ -15,6 +15,7 @@ struct share {
   const hami_limits *page;
   uint32_t sequence;           /* of the page when the limits were taken */
   uint64_t limit[USAGE_KINDS]; /* by enum usage_kind; 0: none */
+  uint32_t compute;            /* permille << 1 | granted */
   guard_lock refresh_lock;
   char name[NAME_SIZE];
   char uuid[SHARE_UUID_TEXT];
@@ -43,6 +44,10 @@ static bool is_known(const char *name) {
   return false;
 }
 
+static uint32_t compute_of(const guard_limits *limits) {
+  return limits->compute_permille << 1 | (limits->compute_granted ? 1u : 0u);
+}
+
 /* Fills the next free entry from a share's directory. */
 static int load(const char *name, struct share *out) {
   char path[PATH_SIZE];
@@ -62,6 +67,7 @@ static int load(const char *name, struct share *out) {
   out->sequence = limits.sequence;
   out->limit[USAGE_DEVICE] = limits.memory_limit_bytes;
   out->limit[USAGE_MANAGED] = limits.managed_limit_bytes;
+  out->compute = compute_of(&limits);
   memcpy(out->name, name, strlen(name) + 1);
   memcpy(out->uuid, limits.device_uuid, sizeof out->uuid);
   usage_init(&out->usage, path);
@@ -118,8 +124,8 @@ share_set share_of_uuid(const char *uuid) {
   return found;
 }
 
-/* The limit in force.  A page that changed is read anew; while its writer is at work, or wrote nonsense, the last one holds. */
-static uint64_t limit_of(struct share *share, enum usage_kind kind) {
+/* A page that changed is read anew; while its writer is at work, or wrote nonsense, the last limits hold. */
+static inline void refresh(struct share *share) {
   uint32_t sequence = __atomic_load_n(&share->page->sequence, __ATOMIC_ACQUIRE);
   if (__builtin_expect(sequence != __atomic_load_n(&share->sequence, __ATOMIC_ACQUIRE), 0) && (sequence & 1u) == 0) {
     GUARD_HOLD(&share->refresh_lock);
@@ -127,9 +133,15 @@ static uint64_t limit_of(struct share *share, enum usage_kind kind) {
     if (limits_read(share->page, &limits, NULL) == 0) {
       __atomic_store_n(&share->limit[USAGE_DEVICE], limits.memory_limit_bytes, __ATOMIC_RELAXED);
       __atomic_store_n(&share->limit[USAGE_MANAGED], limits.managed_limit_bytes, __ATOMIC_RELAXED);
+      __atomic_store_n(&share->compute, compute_of(&limits), __ATOMIC_RELAXED);
       __atomic_store_n(&share->sequence, limits.sequence, __ATOMIC_RELEASE);
     }
   }
+}
+
+/* The limit in force. */
+static uint64_t limit_of(struct share *share, enum usage_kind kind) {
+  refresh(share);
   return __atomic_load_n(&share->limit[kind], __ATOMIC_RELAXED);
 }
 
@@ -212,4 +224,35 @@ unsigned share_processes(share_set set, struct share_process *out, unsigned room
   }
   prim_unmap(found, HAMI_USAGE_SLOTS * sizeof *found);
   return count;
+}
+
+/* ---- compute ---- */
+
+uint32_t share_compute_permille(unsigned share, bool *granted) {
+  refresh(&shares[share]);
+  uint32_t compute = __atomic_load_n(&shares[share].compute, __ATOMIC_RELAXED);
+  *granted = (compute & 1u) != 0;
+  return compute >> 1;
+}
+
+hami_usage *share_usage(unsigned share, hami_usage_slot **slot) {
+  int index = USAGE_NO_SLOT;
+  hami_usage *usage = usage_join(&shares[share].usage, &index);
+  *slot = usage != NULL && index != USAGE_NO_SLOT ? &usage->slots[index] : NULL;
+  return usage;
+}
+
+static uint64_t hash_of(const char *text) {
+  uint64_t hash = 14695981039346656037u;
+  for (; *text != '\0'; text++) hash = (hash ^ (unsigned char)*text) * 1099511628211u;
+  return hash;
+}
+
+uint64_t share_phase(uint64_t limit) {
+  uint64_t least = UINT64_MAX;
+  for (unsigned i = 0; i < share_count(); i++) {
+    uint64_t hash = hash_of(shares[i].name);
+    if (hash < least) least = hash;
+  }
+  return (least >> 32) * limit >> 32;
 }

@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "hami_abi.h"
+
 #ifndef GUARD_SHARE_ROOT
 #define GUARD_SHARE_ROOT "/run/hami"
 #endif
@@ -60,5 +62,12 @@ struct share_process {
 };
 /* Fills at most room of the shares' living processes, each once, and returns how many that were. */
 unsigned share_processes(share_set shares, struct share_process *out, unsigned room);
+
+/* The compute limit in force, in thousandths of the device; 0: none.  *granted: somebody outside sets it by what he sees. */
+uint32_t share_compute_permille(unsigned share, bool *granted);
+/* The usage file's content and this process's slot in it (NULL: none now); NULL when the file cannot be used. */
+hami_usage *share_usage(unsigned share, hami_usage_slot **slot);
+/* A number below limit that is the same in all processes of containers with these shares. */
+uint64_t share_phase(uint64_t limit);
 
 #endif

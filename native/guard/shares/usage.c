@@ -202,3 +202,9 @@ int usage_processes(guard_usage *usage, struct usage_process *out, int room) {
   }
   return count;
 }
+
+hami_usage *usage_join(guard_usage *usage, int *slot) {
+  GUARD_HOLD(&usage->lock);
+  *slot = usage_enter(usage, NULL) == 0 ? usage->slot : USAGE_NO_SLOT;
+  return usage->shared;
+}

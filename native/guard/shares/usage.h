@@ -66,6 +66,9 @@ struct usage_process {
 };
 /* Fills at most room processes and returns how many there are; negative when the file cannot be used. */
 int usage_processes(guard_usage *usage, struct usage_process *out, int room);
+/* Makes this process one of the share's, if it is not, and says which slot it has (USAGE_NO_SLOT: none can be had).  NULL when the
+ * file cannot be mapped. */
+hami_usage *usage_join(guard_usage *usage, int *slot);
 
 /* Internal to usage*.c, with usage->lock held. */
 

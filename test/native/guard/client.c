@@ -155,7 +155,33 @@ static int release(const char *kind, uint64_t key) {
   return CALL(cuMemFree_v2, key);
 }
 
-typedef long long held_fn(int device); /* of the stub driver */
+static int launch(const char *kind) {
+  CUfunction f = (CUfunction)(uintptr_t)8;
+  CUlaunchConfig config = {.gridDimX = 1, .gridDimY = 1, .gridDimZ = 1, .blockDimX = 1, .blockDimY = 1, .blockDimZ = 1};
+  CUDA_LAUNCH_PARAMS list[1] = {{.function = f, .gridDimX = 1, .blockDimX = 1}};
+  if (is(kind, "kernel")) return CALL(cuLaunchKernel, f, 1, 1, 1, 1, 1, 1, 0, NULL, NULL, NULL);
+  if (is(kind, "kernel_ptsz")) return CALL(cuLaunchKernel_ptsz, f, 1, 1, 1, 1, 1, 1, 0, NULL, NULL, NULL);
+  if (is(kind, "ex")) return CALL(cuLaunchKernelEx, &config, f, NULL, NULL);
+  if (is(kind, "ex_ptsz")) return CALL(cuLaunchKernelEx_ptsz, &config, f, NULL, NULL);
+  if (is(kind, "cooperative")) return CALL(cuLaunchCooperativeKernel, f, 1, 1, 1, 1, 1, 1, 0, NULL, NULL);
+  if (is(kind, "cooperative_ptsz")) return CALL(cuLaunchCooperativeKernel_ptsz, f, 1, 1, 1, 1, 1, 1, 0, NULL, NULL);
+  if (is(kind, "multi")) return CALL(cuLaunchCooperativeKernelMultiDevice, list, 1, 0);
+  if (is(kind, "old")) return CALL(cuLaunch, f);
+  if (is(kind, "grid")) return CALL(cuLaunchGrid, f, 1, 1);
+  if (is(kind, "grid_async")) return CALL(cuLaunchGridAsync, f, 1, 1, NULL);
+  if (is(kind, "graph")) return CALL(cuGraphLaunch, (CUgraphExec)f, NULL);
+  if (is(kind, "graph_ptsz")) return CALL(cuGraphLaunch_ptsz, (CUgraphExec)f, NULL);
+  return MISSING;
+}
+
+static void launch_many(const char *kind, uint64_t count) {
+  int result = 0;
+  for (uint64_t i = 0; i < count && result == 0; i++) result = launch(kind);
+  printf("%d\n", result);
+}
+
+typedef long long held_fn(int device); /* of the stub driver, as is the next */
+typedef long long launches_fn(void);
 
 static void start(int device) {
   typedef CUresult init_fn(unsigned int);
@@ -247,6 +273,9 @@ static bool obey(char *line) {
   if (is(word, "maps")) printf("%d\n", maps_usage_file());
   if (is(word, "has")) printf("%d\n", find(argument) != NULL);
   if (is(word, "held")) printf("%lld\n", (long long)PLAIN(stubHeld, held_fn, (int)first));
+  if (is(word, "launch")) launch_many(argument, number);
+  if (is(word, "launches")) printf("%lld\n", PLAIN(stubLaunches, launches_fn, ));
+  if (is(word, "capture")) printf("%d\n", CALL(cuStreamBeginCapture_v2, NULL, 0));
   if (is(word, "close-all")) {
     for (int fd = 3; fd < 1024; fd++) (void)close(fd);
     printf("0\n");

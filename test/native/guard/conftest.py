@@ -18,7 +18,7 @@ from hacklib.ui import Ui
 
 HERE = Path(__file__).parent
 SOURCES = REPOSITORY / "native" / "guard"
-ROOMS = ("os", "shares", "memory", "views", "hooks")
+ROOMS = ("os", "shares", "memory", "compute", "views", "hooks")
 INCLUDES: tuple[str, ...] = (*(f"-I{SOURCES / room}" for room in ROOMS), f"-I{REPOSITORY / 'api' / 'abi'}")
 _C_FLAGS = ("-std=gnu17", "-O1", "-g", "-Wall", "-Wextra", "-Werror", *INCLUDES)
 
@@ -44,7 +44,7 @@ def _compile_all(directory: Path, *, simgpu: Path) -> None:
     compile_c(
         stub / "libcuda.so.1",
         *("-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-Wno-cast-function-type"),
-        HERE / "stubdriver.c",
+        *(HERE / "stubdriver.c", HERE / "stublaunch.c"),
     )
     compile_c(
         directory / "linked",

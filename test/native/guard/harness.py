@@ -73,12 +73,33 @@ class Share:
         """How many allocations were refused."""
         return self._header(abi.USAGE_REFUSED_TOTAL_OFFSET)
 
+    @property
+    def gpu_time_ns(self) -> int:
+        """The GPU time charged, as the share itself says."""
+        return self._header(abi.USAGE_GPU_TIME_NS_OFFSET)
+
+    @property
+    def throttled_ns(self) -> int:
+        """For how long launches waited."""
+        return self._header(abi.USAGE_THROTTLED_NS_OFFSET)
+
     def _header(self, offset: int) -> int:
         return int.from_bytes(self.usage[offset : offset + 8], "little")
 
-    def set_limit(self, *, uuid: str, memory_bytes: int, generation: int) -> None:
+    def set_limit(
+        self, *, uuid: str, memory_bytes: int, generation: int, cores_percent: int = 0, granted_permille: int = 0
+    ) -> None:
         """Change the limits in place, under the seqlock, as the node plugin does."""
-        page = bytearray(_page(self.directory.name, uuid=uuid, memory_bytes=memory_bytes, generation=generation))
+        page = bytearray(
+            _page(
+                self.directory.name,
+                uuid=uuid,
+                memory_bytes=memory_bytes,
+                generation=generation,
+                cores_percent=cores_percent,
+                granted_permille=granted_permille,
+            )
+        )
         with (self.directory / "limits").open("r+b", buffering=0) as file:
             sequence = int.from_bytes(os.pread(file.fileno(), 4, abi.LIMITS_SEQUENCE_OFFSET), "little")
             os.pwrite(file.fileno(), (sequence + 1).to_bytes(4, "little"), abi.LIMITS_SEQUENCE_OFFSET)
@@ -87,26 +108,35 @@ class Share:
             os.pwrite(file.fileno(), (sequence + 2).to_bytes(4, "little"), abi.LIMITS_SEQUENCE_OFFSET)
 
 
-def _page(name: str, *, uuid: str, memory_bytes: int, generation: int = 1) -> bytes:
+def _page(
+    name: str,
+    *,
+    uuid: str,
+    memory_bytes: int,
+    generation: int = 1,
+    cores_percent: int = 0,
+    granted_permille: int = 0,
+) -> bytes:
     return encode(
         Limits(
             share=ShareKey(name),
             device_uuid=GpuUuid(uuid),
             memory_limit_bytes=memory_bytes,
             device_memory_bytes=80 << 30,
-            cores_percent=0,
+            cores_percent=cores_percent,
             qos=Qos.FIXED_SHARE,
             priority=Priority.NORMAL,
+            granted_permille=granted_permille,
             generation=generation,
         )
     )
 
 
-def make_share(root: Path, name: str, *, uuid: str, memory_bytes: int) -> Share:
+def make_share(root: Path, name: str, *, uuid: str, memory_bytes: int = 0, cores_percent: int = 0) -> Share:
     """A share of the device `uuid`, with both its files."""
     directory = root / name
     directory.mkdir(parents=True)
-    (directory / "limits").write_bytes(_page(name, uuid=uuid, memory_bytes=memory_bytes))
+    (directory / "limits").write_bytes(_page(name, uuid=uuid, memory_bytes=memory_bytes, cores_percent=cores_percent))
     usage = directory / "usage"
     usage.touch()
     os.truncate(usage, abi.USAGE_SIZE)

@@ -13,6 +13,7 @@ enum { DEVICES = 2, MOST = 65536, TOTAL = 1 << 30, PITCH = 1024 };
 CUresult cuInit(unsigned int flags);
 CUresult cuCtxSetCurrent(CUcontext context);
 long long stubHeld(int device);
+long long stubLaunches(void); /* of stublaunch.c */
 cuDeviceGetUuid_fn cuDeviceGetUuid;
 cuDeviceGetCount_fn cuDeviceGetCount;
 cuDeviceGetDefaultMemPool_fn cuDeviceGetDefaultMemPool;
@@ -249,6 +250,7 @@ static const struct {
     {"cuDevicePrimaryCtxRetain", (guard_function *)cuDevicePrimaryCtxRetain},
     {"cuDeviceGetDefaultMemPool", (guard_function *)cuDeviceGetDefaultMemPool},
     {"stubHeld", (guard_function *)stubHeld},
+    {"stubLaunches", (guard_function *)stubLaunches},
 };
 
 /* name, version, flags to address, as NVIDIA documents it: the newest ABI that the version knows. */
