@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Self
@@ -67,15 +67,16 @@ class Arena:
             raise HackError("this needs root for mount namespaces; run it as root")
         output = build(preset="release", ui=ui)
         with tempfile.TemporaryDirectory(prefix="hami-dra-bench-") as name:
-            node = Node(root=Path(name) / "node", simctl=output / "simgpu" / "simctl")
-            create: list[str | Path] = [node.simctl, "create", "--root", node.root, "--model", "A100", "--count", "1"]
-            subprocess.run(create, check=True, capture_output=True)
             yield cls(
-                node=node,
+                node=_node(Path(name) / "node", simctl=output / "simgpu" / "simctl"),
                 directory=Path(name),
                 guard_library=output / "libhami_guard.so",
                 peer_library=peer.resolve() if peer else None,
             )
+
+    def with_new_card(self) -> Self:
+        """The same with a card that nobody used before."""
+        return replace(self, node=_node(self.directory / f"node-{next(self.numbers)}", simctl=self.node.simctl))
 
     def compile(self, source: Path) -> Path:
         """A program of the benchmarks, optimised as products are."""
@@ -126,3 +127,9 @@ class Arena:
         if cores_percent:
             preload |= {"CUDA_DEVICE_SM_LIMIT": str(cores_percent), "GPU_CORE_UTILIZATION_POLICY": "force"}
         return Contender(name="HAMi-core", environment=self.node.environment, preload=preload)
+
+
+def _node(root: Path, *, simctl: Path) -> Node:
+    create: list[str | Path] = [simctl, "create", "--root", root, "--model", "A100", "--count", "1"]
+    subprocess.run(create, check=True, capture_output=True)
+    return Node(root=root, simctl=simctl)
