@@ -18,7 +18,7 @@ check: ## the fast half: lint, types, layers, unit and property tests
 bench: ## measure prepare, guard and start-up against the budgets
 	@python=$$(hack/bootstrap --cluster)/python && for name in prepare guard overrun; do $$python test/bench/$$name || exit 1; done
 
-generate: ## rewrite what is generated: protobuf, the ABI's JSON and constants, the JSON Schema
+generate: ## rewrite what is generated: protobuf, the ABI's JSON and constants, the JSON Schema, docs/hooks.md
 	@python=$$(hack/bootstrap)/python && exec $$python hack/generate
 
 format: ## format Python and C

@@ -7,7 +7,7 @@ and writes nothing.  A new one is a module beside this one and a line in `GENERA
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from hacklib.generate import abi, proto, schema
+from hacklib.generate import abi, hooks, proto, schema
 
 __all__ = ["GENERATORS", "Generator", "stale", "write"]
 
@@ -15,6 +15,7 @@ Generator = Callable[[Path], dict[Path, str]]
 
 GENERATORS: Mapping[str, Generator] = {
     "abi": abi.generate,
+    "hooks": hooks.generate,
     "protobuf": proto.generate,
     "schema": schema.generate,
 }

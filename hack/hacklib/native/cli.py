@@ -6,9 +6,11 @@ Standard output is what was asked for (a directory, Pythons) and nothing else, s
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from hacklib.native.build import PRESETS, build, output_dir
 from hacklib.native.clients import client_python, groups
+from hacklib.native.coverage import hook_report
 from hacklib.native.headers import cuda_include_dir
 from hacklib.ui import Ui
 
@@ -26,8 +28,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             command.add_argument("--target", action="append", help="build this CMake target only; repeatable")
     commands.add_parser("headers", help="fetch the CUDA and NVML headers if needed, then print their directory")
     commands.add_parser("clients", help="make the Python environments of the tests' clients, then print their Pythons")
+    coverage = commands.add_parser("coverage", help="count which of a driver's exported names the guard hooks")
+    coverage.add_argument("--cuda-exports", type=Path, help="names of libcuda.so.1, by default those of driver 550")
+    coverage.add_argument("--nvml-exports", type=Path, help="names of libnvidia-ml.so.1, likewise")
     arguments = parser.parse_args(argv)
-    if arguments.command == "headers":
+    if arguments.command == "coverage":
+        sys.stdout.write(hook_report("coverage", cuda=arguments.cuda_exports, nvml=arguments.nvml_exports))
+    elif arguments.command == "headers":
         sys.stdout.write(f"{cuda_include_dir(ui=Ui())}\n")
     elif arguments.command == "clients":
         for group in groups().values():

@@ -8,17 +8,26 @@ that the classification does not know: a new CUDA release must not open a way ro
 import argparse
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from headers import Function, cuda_functions, nvml_functions, split
 
-__all__ = ["Entry", "Kind", "TableError", "calls", "fnv1a", "hooks", "read_table", "unclassified"]
+__all__ = [
+    "KINDS",
+    "WATCHED",
+    "Entry",
+    "TableError",
+    "calls",
+    "entry_of",
+    "fnv1a",
+    "hooks",
+    "read_table",
+    "unclassified",
+]
 
 KINDS = ("hook", "through", "call")
-Kind = str
-
 WATCHED = {
     "CUDA": re.compile(
         r"Alloc|Free|Pool|Mem(Create|Release|Retain|Map|Unmap|Import|Export|GetInfo|Discard)|TotalMem|Mapped|Multicast"
@@ -44,7 +53,7 @@ class Entry:
     """One line of the classification."""
 
     name: str
-    kind: Kind
+    kind: str
     reason: str
 
 
@@ -70,7 +79,7 @@ def read_table(text: str) -> dict[str, Entry]:
     return table
 
 
-def entry_of(table: dict[str, Entry], function: str) -> Entry | None:
+def entry_of(table: Mapping[str, Entry], function: str) -> Entry | None:
     """The line about an exported name: its own, else its family's."""
     return table.get(function) or table.get(split(function)[0])
 

@@ -21,6 +21,10 @@ struct route {
 struct route guard_route_dlsym(void *handle, const char *name);
 struct route guard_route_dlvsym(void *handle, const char *name, const char *version);
 
+/* Another preloaded library may export dlsym before us; by this name we mean ours. */
+#define OWN_NAME(function) \
+  ".globl guard_own_" #function "\n.hidden guard_own_" #function "\n.set guard_own_" #function ", " #function "\n"
+
 #if defined(__x86_64__)
 #define THUNK(function)             \
   __asm__(                          \
@@ -54,7 +58,7 @@ struct route guard_route_dlvsym(void *handle, const char *name, const char *vers
       "ret\n"                       \
       "1: jmp *%rax\n"              \
       ".cfi_endproc\n"              \
-      ".size " #function ", . - " #function "\n")
+      ".size " #function ", . - " #function "\n" OWN_NAME(function))
 #elif defined(__aarch64__)
 #define THUNK(function)             \
   __asm__(                          \
@@ -88,13 +92,16 @@ struct route guard_route_dlvsym(void *handle, const char *name, const char *vers
       "ret\n"                       \
       "1: br x16\n"                 \
       ".cfi_endproc\n"              \
-      ".size " #function ", . - " #function "\n")
+      ".size " #function ", . - " #function "\n" OWN_NAME(function))
 #else
 #error "the guard knows x86-64 and arm64"
 #endif
 
 THUNK(dlsym);
 THUNK(dlvsym);
+
+__attribute__((visibility("hidden"))) extern guard_function guard_own_dlsym;
+__attribute__((visibility("hidden"))) extern guard_function guard_own_dlvsym;
 
 static void *as_address(guard_function *function) {
   void *address;
@@ -120,12 +127,27 @@ static struct route route(int hook, void *found, void *libc_function) {
   return found == own ? (struct route){NULL, driver_libc_dlsym()(RTLD_NEXT, guard_symbols[hook].name)} : to_libc;
 }
 
+/* The C library's own dlsym or dlvsym, found by a program that asks for it by name, would see past us. */
+static struct route route_lookup(void *found, void *libc_function) {
+  if (found == as_address((guard_function *)driver_libc_dlsym()))
+    return (struct route){NULL, as_address(guard_own_dlsym)};
+  if (found == as_address((guard_function *)driver_libc_dlvsym()))
+    return (struct route){NULL, as_address(guard_own_dlvsym)};
+  return (struct route){libc_function, NULL};
+}
+
+static bool is_lookup(const char *name) {
+  return name != NULL && name[0] == 'd' && name[1] == 'l' &&
+         (strcmp(name, "dlsym") == 0 || strcmp(name, "dlvsym") == 0);
+}
+
 __attribute__((visibility("hidden"), used)) struct route guard_route_dlsym(void *handle, const char *name) {
   int saved = errno;
   driver_dlsym_fn *find = driver_libc_dlsym();
   int hook = hook_named(name);
   struct route result = {as_address((guard_function *)find), NULL};
   if (hook >= 0) result = route(hook, find(handle, name), result.jump);
+  if (is_lookup(name)) result = route_lookup(find(handle, name), result.jump);
   errno = saved;
   return result;
 }
@@ -137,6 +159,7 @@ __attribute__((visibility("hidden"), used)) struct route guard_route_dlvsym(void
   int hook = hook_named(name);
   struct route result = {as_address((guard_function *)find), NULL};
   if (hook >= 0) result = route(hook, find(handle, name, version), result.jump);
+  if (is_lookup(name)) result = route_lookup(find(handle, name, version), result.jump);
   errno = saved;
   return result;
 }

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from native.guard.harness import Programs
 
+from hacklib.generate import stale
 from hacklib.native import output_dir
+from hacklib.native.coverage import hook_report
 from hacklib.native.headers import NEWEST, RELEASES, cuda_include_dir
 from hacklib.paths import REPOSITORY
 from hacklib.ui import Ui
@@ -110,3 +112,18 @@ def test_a_classification_that_says_nonsense_is_refused(line: str, complaint: st
     done = _generate(cuda_include_dir(ui=Ui()), tmp_path, table=table)
     assert done.returncode == 1
     assert complaint in done.stderr
+
+
+def test_the_coverage_report_counts_every_exported_name(tmp_path: Path) -> None:
+    """Of driver 550 nothing is unclassified; a driver with a new launcher has it named."""
+    assert "0 unclassified" in hook_report("coverage")
+    exports = tmp_path / "exports.txt"
+    exports.write_text("cuMemAlloc_v2 cuMemcpy cuLaunchSwarm cuCtxGetDevice cuGetExportTable\n")
+    report = hook_report("coverage", cuda=exports)
+    lines = [line.split()[0] for line in report.splitlines()[1:7]]
+    assert lines == ["1", "1", "1", "1", "1", "cuLaunchSwarm"]
+
+
+def test_the_documented_hooks_are_the_tables() -> None:
+    """docs/hooks.md is what the table says."""
+    assert stale(REPOSITORY, ["hooks"]) == []
