@@ -17,6 +17,7 @@ __all__ = [
     "images_dir",
     "native_dir",
     "venv_dir",
+    "worlds_dir",
 ]
 
 CACHE_VARIABLE = "HAMI_DRA_CACHE"
@@ -58,3 +59,8 @@ def images_dir() -> Path:
 def clusters_dir() -> Path:
     """State of the running clusters, one folder for each name."""
     return cache_dir() / "clusters"
+
+
+def worlds_dir() -> Path:
+    """Unpacked packages of other C libraries and architectures, one folder for each set of them."""
+    return cache_dir() / "worlds"

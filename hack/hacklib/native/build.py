@@ -3,6 +3,7 @@
 release  zig cc against glibc 2.17, so that the libraries load in old images
 asan     the host's compiler with AddressSanitizer and UndefinedBehaviorSanitizer; on hosts without one zig cc with the latter
 tsan     the host's compiler with ThreadSanitizer
+arm64    release, for arm64 whatever the host is
 The output folder of a preset holds `libhami_guard.so` and `simgpu/`.  A build that has nothing to do takes a moment;
 two builds of one preset at once wait for each other.
 """
@@ -26,11 +27,11 @@ from hacklib.ui import HackError, Ui, run_logged
 
 __all__ = ["PRESETS", "Preset", "build", "output_dir"]
 
-Preset = Literal["release", "asan", "tsan"]
+Preset = Literal["release", "asan", "tsan", "arm64"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
 GLIBC_FLOOR = "2.17"
-SANITIZERS: dict[Preset, str] = {"release": "", "asan": "address,undefined", "tsan": "thread"}
-ZIG_SANITIZERS: dict[Preset, str] = {"release": "", "asan": "undefined"}
+SANITIZERS: dict[Preset, str] = {"release": "", "asan": "address,undefined", "tsan": "thread", "arm64": ""}
+ZIG_SANITIZERS: dict[Preset, str] = {"release": "", "asan": "undefined", "arm64": ""}
 """zig brings the run-time parts of these only."""
 
 
@@ -63,7 +64,7 @@ def build(*, preset: Preset, ui: Ui, targets: Sequence[str] = ()) -> Path:
 
 
 def _configure_command(preset: Preset, *, work: Path, headers: Path) -> list[str]:
-    host = _host_compiler() if preset != "release" else None
+    host = _host_compiler() if SANITIZERS[preset] else None
     if host is None and preset not in ZIG_SANITIZERS:
         raise HackError(f"preset {preset} needs the host's clang or gcc, found neither; install one of them")
     return [
@@ -76,6 +77,7 @@ def _configure_command(preset: Preset, *, work: Path, headers: Path) -> list[str
         f"-DHAMI_OUTPUT_DIR={output_dir(preset)}",
         f"-DHAMI_CUDA_INCLUDE_DIR={headers}",
         f"-DHAMI_PYTHON={Path(sys.executable).resolve()}",
+        *(("-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64") if preset == "arm64" else ()),
     ]
 
 
@@ -86,8 +88,9 @@ def _host_compiler() -> Path | None:
 
 def _zig_wrapper(preset: Preset) -> Path:
     """A program that is zig's C compiler: CMake wants one without arguments of its own."""
-    floor = f".{GLIBC_FLOOR}" if preset == "release" else ""
-    words = zig_cc(target=f"{platform.machine()}-linux-gnu{floor}")
+    floor = "" if SANITIZERS[preset] else f".{GLIBC_FLOOR}"
+    machine = "aarch64" if preset == "arm64" else platform.machine()
+    words = zig_cc(target=f"{machine}-linux-gnu{floor}")
     wrapper = output_dir(preset) / "zig-cc"
     script = f"""#!/bin/sh\nexec {" ".join(f"'{word}'" for word in words)} "$@"\n"""
     if not wrapper.is_file() or wrapper.read_text(encoding="utf-8") != script:

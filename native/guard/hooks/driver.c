@@ -11,6 +11,13 @@
 static const char *const sonames[LIBRARY_COUNT] = {[LIBRARY_CUDA] = "libcuda.so.1",
                                                    [LIBRARY_NVML] = "libnvidia-ml.so.1"};
 
+#if defined(__x86_64__)
+#define MACHINE "x86_64"
+#else
+#define MACHINE "aarch64"
+#endif
+#define MUSL_LOADER "ld-musl-" MACHINE ".so.1"
+
 /* Threads that meet here compute the same values; no lock is held across the dynamic linker, which has locks of its own. */
 static _Atomic(void *) libc_dlsym;
 static _Atomic(void *) libc_dlvsym;
@@ -28,8 +35,13 @@ static guard_function *as_function(void *address) {
 static void *from_libc(_Atomic(void *) *cache, const char *name) {
   void *found = atomic_load_explicit(cache, memory_order_acquire);
   if (found != NULL) return found;
-  found = elf_find("libc.so.6", name);
-  if (found == NULL) found = elf_find("libdl.so.2", name); /* before glibc 2.34 */
+  static const char *const libraries[] = {
+      "libc.so.6",   "libdl.so.2",                           /* before glibc 2.34 */
+      MUSL_LOADER,   "libc.musl-" MACHINE ".so.1", "libc.so" /* musl under its various names: dlsym must go on working */
+  };
+  for (size_t i = 0; found == NULL && i < sizeof libraries / sizeof libraries[0]; i++) {
+    found = elf_find(libraries[i], name);
+  }
   atomic_store_explicit(cache, found, memory_order_release);
   return found;
 }
