@@ -15,18 +15,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "hooks.h"
 
-enum { MOST_PIECES = 4096, MISSING = -1 };
+enum { MOST_PIECES = 4096, MISSING = -1, LOW_DESCRIPTORS = 100 };
 enum { PER_THREAD_FLAG = 2, NEWEST = 13000 };
 
 struct piece {
   char kind[16];
   uint64_t key;
 };
+
+extern char **environ;
 
 static const char *route;
 static void *cuda, *nvml;
@@ -217,6 +220,27 @@ static bool maps_usage_file(void) {
   return found;
 }
 
+/* What belongs to the process and to nobody else in it: signals, mask, environment, directory, the low descriptors. */
+static void show_self(void) {
+  char line[1024];
+  unsigned long environment = 0, low = 0;
+  FILE *status = fopen("/proc/self/status", "r");
+  while (status != NULL && fgets(line, sizeof line, status) != NULL) {
+    bool ours = strncmp(line, "Sig", 3) == 0 || strncmp(line, "Shd", 3) == 0 || strncmp(line, "Umask", 5) == 0 ||
+                strncmp(line, "Threads", 7) == 0 || strncmp(line, "Groups", 6) == 0;
+    if (ours) printf("%.*s;", (int)strcspn(line, "\n"), line);
+  }
+  if (status != NULL) (void)fclose(status);
+  for (char **each = environ; *each != NULL; each++) {
+    for (const char *at = *each; *at != '\0'; at++) environment = environment * 31 + (unsigned char)*at;
+  }
+  for (int fd = 0; fd < LOW_DESCRIPTORS; fd++) {
+    struct stat st;
+    if (fstat(fd, &st) == 0) low = low * 31 + (unsigned long)st.st_ino + (unsigned long)fd;
+  }
+  printf("%lx;%lx;%s\n", environment, low, getcwd(line, sizeof line));
+}
+
 static void take_piece(const char *kind, uint64_t bytes) {
   uint64_t key;
   errno = 12345;
@@ -277,6 +301,7 @@ static bool obey(char *line) {
   if (is(word, "launch")) launch_many(argument, number);
   if (is(word, "launches")) printf("%lld\n", PLAIN(stubLaunches, launches_fn, ));
   if (is(word, "capture")) printf("%d\n", CALL(cuStreamBeginCapture_v2, NULL, 0));
+  if (is(word, "self")) show_self();
   if (is(word, "die")) (void)raise(SIGKILL);
   if (is(word, "close-all")) {
     for (int fd = 3; fd < 1024; fd++) (void)close(fd);

@@ -4,6 +4,7 @@
  * `question = symbol object`, or `question = -` where nothing is found.
  *   ROUTE  linked     the address that the linker gave (names of linked_names.h, nothing is read)
  *          local global deepbind      dlsym in the handle of the library, opened that way
+ *          path                       likewise, opened from the directory $MATRIX_PATH under its full file name
  *          default next               dlsym(RTLD_DEFAULT), dlsym(RTLD_NEXT)
  *          versioned                  dlvsym in the handle
  *          borrowed borrowed-version  a dlsym that was looked up in the C library, by dlsym and by dlvsym
@@ -49,6 +50,14 @@ static void open_libraries(void) {
   if (is(route, "global") || is(route, "default") || is(route, "next")) flags = RTLD_NOW | RTLD_GLOBAL;
   if (is(route, "deepbind")) flags |= RTLD_DEEPBIND;
   bool apart = is(route, "namespace");
+  if (is(route, "path")) {
+    char name[2][512];
+    (void)snprintf(name[0], sizeof name[0], "%s/libcuda.so.1.0", getenv("MATRIX_PATH"));
+    (void)snprintf(name[1], sizeof name[1], "%s/libnvidia-ml.so.1.0", getenv("MATRIX_PATH"));
+    cuda = dlopen(name[0], flags);
+    nvml = dlopen(name[1], flags);
+    return;
+  }
   cuda = apart ? dlmopen(LM_ID_NEWLM, "libcuda.so.1", RTLD_NOW) : dlopen("libcuda.so.1", flags);
   nvml = apart ? dlmopen(LM_ID_NEWLM, "libnvidia-ml.so.1", RTLD_NOW) : dlopen("libnvidia-ml.so.1", flags);
 }

@@ -17,6 +17,7 @@ int main(void) {
   pid_t child = fork();
   if (child == 0) _exit(memory != NULL ? 7 : 8);
   (void)waitpid(child, &status, 0);
-  printf("%d %d %d %d %d %d\n", known != NULL, next != NULL, driver != NULL, kept, missing != NULL, WEXITSTATUS(status));
+  printf("%d %d %d %d %d %d\n", known != NULL, next != NULL, driver != NULL, kept, missing != NULL,
+         WEXITSTATUS(status));
   return 0;
 }

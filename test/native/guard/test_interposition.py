@@ -2,6 +2,7 @@
 
 import platform
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -118,6 +119,19 @@ def test_every_lookup_leads_to_the_hook(
     path = matrix.old if program == "old" else matrix.new
     plain = ask(contained(guarded=False), questions, path, route)
     assert ask(contained(), questions, path, route) == expected(plain, table)
+
+
+def test_a_driver_that_is_opened_by_its_file_name(
+    contained: MakeContainer, library: Path, matrix: MatrixPrograms, table: Table, tmp_path: Path
+) -> None:
+    """The library is known by the name it carries, not by that of its file: a versioned file in a directory of its own."""
+    for path in library.glob("lib*.so.1"):
+        shutil.copy(path, tmp_path / f"{path.name}.0")
+    settings = {"MATRIX_PATH": str(tmp_path)}
+    questions = table.names_asked(library)
+    plain = ask(contained(guarded=False, environment=settings), questions, matrix.old, "path")
+    assert ask(contained(environment=settings), questions, matrix.old, "path") == expected(plain, table)
+    assert any(answer.endswith("libcuda.so.1.0") for answer in plain.values())
 
 
 @pytest.mark.parametrize("how", PARENTS)

@@ -1,23 +1,26 @@
 """The guard is a guest in every program: it changes nothing, costs little, and loads wherever a C library does."""
 
+import os
 import platform
 import re
 import subprocess
+import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from native.guard.conftest import INCLUDES, cuda_includes
+from native.guard.conftest import compile_c
 from native.guard.elf import read_library
 from native.guard.harness import Container, Programs, make_share
 
-from hacklib.native import output_dir
-from hacklib.paths import REPOSITORY
+from hacklib.native import build, output_dir
 from hacklib.toolchain import zig_cc
+from hacklib.ui import Ui
 
 UUID = "GPU-11111111-1111-1111-1111-111111111111"
 GLIBC_FLOOR = (2, 17)
-SOURCES = REPOSITORY / "native" / "guard"
+HERE = Path(__file__).parent
 
 pytestmark = pytest.mark.native
 MakeContainer = Callable[..., Container]
@@ -45,31 +48,9 @@ def test_the_library_exports_its_hooks_and_needs_an_old_c_library_only(programs:
     _check_library(programs.guard)
 
 
-def test_it_builds_for_arm64(programs: Programs, tmp_path: Path) -> None:
+def test_it_builds_for_arm64() -> None:
     """The same sources make the same library for the other architecture."""
-    assert programs.guard.is_file()  # and with it the generated table
-    output = tmp_path / "libhami_guard.so"
-    flags = (
-        "-std=gnu17",
-        "-O2",
-        "-fPIC",
-        "-shared",
-        "-fvisibility=hidden",
-        "-Wall",
-        "-Wextra",
-        "-Wconversion",
-        "-Werror",
-    )
-    subprocess.run(
-        [
-            *zig_cc(target="aarch64-linux-gnu.2.17"),
-            *flags,
-            *("-D_GNU_SOURCE", *INCLUDES, *cuda_includes(), f"-Wl,--version-script={SOURCES / 'guard.map'}"),
-            *("-o", str(output), *sorted(map(str, SOURCES.rglob("*.c"))), "-ldl"),
-        ],
-        check=True,
-    )
-    _check_library(output)
+    _check_library(build(preset="arm64", ui=Ui()) / "libhami_guard.so")
 
 
 def test_a_process_without_cuda_is_left_alone(stub_container: MakeContainer, tmp_path: Path) -> None:
@@ -81,6 +62,50 @@ def test_a_process_without_cuda_is_left_alone(stub_container: MakeContainer, tmp
         assert share.usage == bytes(len(share.usage))
         assert client.allocate(1) == 0
         assert client.ask("maps") == ["1"]
+
+
+STILL = {"PATH": os.environ["PATH"], "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
+"""An environment in which programs make the same calls each time."""
+
+
+@pytest.mark.parametrize("words", [["true"], ["ls", "/"], ["sort", "/dev/null"], [sys.executable, "-S", "-c", "0"]])
+def test_a_process_without_cuda_makes_no_system_call_more(
+    words: list[str], programs: Programs, syscalls: Path, tmp_path: Path
+) -> None:
+    """Beyond those that map the library and libdl: counted by ptrace, for programs from `true` to Python."""
+    counts = []
+    for preload in ({}, {"LD_PRELOAD": str(programs.guard)}):
+        settings = [f"{name}={value}" for name, value in preload.items()]
+        subprocess.run(
+            [syscalls, tmp_path / "calls", "env", *settings, *words], check=True, stdout=subprocess.DEVNULL, env=STILL
+        )
+        counts.append(Counter((tmp_path / "calls").read_text().split()))
+    plain, guarded = counts
+    assert not plain - guarded
+    assert set(guarded - plain) == {"loading"}
+    assert (guarded - plain).total() < 25
+
+
+@pytest.fixture(scope="module")
+def syscalls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The counter of system calls."""
+    return compile_c(tmp_path_factory.mktemp("syscalls") / "syscalls", "-D_GNU_SOURCE", HERE / "syscalls.c")
+
+
+@pytest.mark.parametrize("route", ["dlsym", "address_v2"])
+def test_what_belongs_to_the_process_stays_as_it_is(route: str, stub_container: MakeContainer, tmp_path: Path) -> None:
+    """Signals, umask, threads, environment, directory and low descriptors are the same before, while and after it limits."""
+    share = make_share(tmp_path, "s", uuid=UUID, memory_bytes=1000)
+    with stub_container(shares=[share.directory]).client(route) as client:
+        assert client.ask("open") == ["1"]
+        before = client.ask("self")
+        assert client.ask("init 0") == ["0"]
+        assert client.allocate(1000) == 0
+        assert client.allocate(1) == 2
+        assert client.ask("self") == before
+        assert client.ask("free 0") == ["0"]
+        assert client.view()[0] == 1000
+        assert client.ask("self") == before
 
 
 def test_a_reader_of_views_takes_no_slot(stub_container: MakeContainer, tmp_path: Path) -> None:
@@ -118,7 +143,7 @@ def test_lookups_behind_the_caller_keep_their_meaning(stub_container: MakeContai
             "-rdynamic",
             "-o",
             program,
-            Path(__file__).parent / "next.c",
+            HERE / "next.c",
             "-ldl",
         ],
         check=True,

@@ -136,7 +136,15 @@ def arm64_client(programs: Programs, tmp_path_factory: pytest.TempPathFactory, w
 
     def make(directory: Path) -> None:
         compiler = zig_cc(target="aarch64-linux-gnu.2.17")
-        words: list[str | Path] = ["-std=gnu17", "-O1", *INCLUDES, *cuda_includes(), HERE / "client.c", "-ldl", "-lpthread"]
+        words: list[str | Path] = [
+            "-std=gnu17",
+            "-O1",
+            *INCLUDES,
+            *cuda_includes(),
+            HERE / "client.c",
+            "-ldl",
+            "-lpthread",
+        ]
         subprocess.run([*compiler, *words, "-o", directory / "client"], check=True)
 
     return built_once(tmp_path_factory, worker_id, "guard-arm64", make) / "client"
