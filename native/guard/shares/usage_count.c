@@ -158,6 +158,8 @@ static void change_ends(guard_usage *usage, uint32_t began) {
 /* ---- our own ---- */
 
 static bool try_reserve(guard_usage *usage, enum usage_kind kind, uint64_t bytes, uint64_t limit) {
+  /* whatever the file says, this process alone does not pass the limit */
+  if (limit != 0 && usage_add(usage->held[kind], bytes) > limit) return false;
   struct fields fields = fields_of(usage->shared, (uint32_t)usage->slot, kind);
   uint32_t began = change_begins(usage);
   usage_store(fields.moving, bytes);
