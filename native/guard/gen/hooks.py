@@ -30,16 +30,16 @@ __all__ = [
 KINDS = ("hook", "through", "call")
 WATCHED = {
     "CUDA": re.compile(
-        r"Alloc|Free|Pool|Mem(Create|Release|Retain|Map|Unmap|Import|Export|GetInfo|Discard)|TotalMem|Mapped|Multicast"
-        r"|Array(Create|Destroy)|Managed|Prefetch|Import|IpcOpen|IpcClose|MapResources|LogicalEndpoint"
-        r"|Launch|Capture|GraphInstantiate|GraphUpload|GraphExec(Destroy|Update|NodeSet|KernelNodeSet|ChildGraphNodeSet)"
-        r"|GraphAdd(Node|KernelNode|ChildGraph|Mem)|GraphDestroy|GraphClone|GraphMem|GraphConditional"
+        r"Alloc|Free|Pool|Mem(Create|Release|Retain|Map|Unmap|Import|Export|GetInfo|Discard|HostRegister)|TotalMem|Mapped"
+        r"|Multicast|Array(Create|Destroy)|Managed|Prefetch|Decompress|Import|IpcOpen|IpcClose|MapResources|LogicalEndpoint"
+        r"|Launch|[Cc]apture|GraphInstantiate|GraphUpload|GraphExec(Destroy|Update)|GraphDestroy|GraphClone|GraphMem"
+        r"|GraphAdd(Node|KernelNode|ChildGraph|Mem)|(Kernel|Graph|Exec)Node(Set|Copy)|ExecChildGraph|GraphConditional"
         r"|CtxCreate|CtxDestroy|CtxDetach|CtxSetLimit|CtxFrom|PrimaryCtx|GreenCtxCreate|GreenCtxDestroy"
-        r"|(Module|Library)(Load|Unload)|Checkpoint|GetProcAddress|GetExportTable|Coredump"
+        r"|(Module|Library)(Load|Unload)|FuncLoad|Checkpoint|GetProcAddress|GetExportTable|Coredump"
     ),
     "NVML": re.compile(
-        r"MemoryInfo|Memory(Limits|Usage)|MemSize|FreeMem|RunningProcess|Process(es)?Util|ProcessDetail|Accounting"
-        r"|UtilizationRates|GetSamples|FieldValues|ProcAddress|ExportTable|Mps"
+        r"MemoryInfo|Memory(Limits|Usage)|MemSize|FreeMem|RunningProcess|Process(es)?Util|ProcessDetail|ProcessName|Accounting"
+        r"|(?<!NvLink)Utilization|PstatesInfo|GpmM|GpmSampleGet|GetSamples|FieldValues|ProcAddress|ExportTable|Mps"
     ),
 }
 

@@ -36,8 +36,8 @@ static void *from_libc(_Atomic(void *) *cache, const char *name) {
   void *found = atomic_load_explicit(cache, memory_order_acquire);
   if (found != NULL) return found;
   static const char *const libraries[] = {
-      "libc.so.6",   "libdl.so.2",                           /* before glibc 2.34 */
-      MUSL_LOADER,   "libc.musl-" MACHINE ".so.1", "libc.so" /* musl under its various names: dlsym must go on working */
+      "libc.so.6", "libdl.so.2",                           /* before glibc 2.34 */
+      MUSL_LOADER, "libc.musl-" MACHINE ".so.1", "libc.so" /* musl under its various names: dlsym must go on working */
   };
   for (size_t i = 0; found == NULL && i < sizeof libraries / sizeof libraries[0]; i++) {
     found = elf_find(libraries[i], name);

@@ -60,7 +60,8 @@ static int hook_at(const void *found, const char *base) {
   for (int i = first; i >= 0 && is_family(i, first); i++) {
     if (as_address(driver_function((enum guard_symbol)i)) == found) return i;
   }
-  for (int i = 0; i < HOOK_COUNT; i++) { /* addresses only: NVML's functions, which may not be there, are not looked for */
+  for (int i = 0; i < HOOK_COUNT;
+       i++) { /* addresses only: NVML's functions, which may not be there, are not looked for */
     if (guard_symbols[i].library != LIBRARY_CUDA) continue;
     if (as_address(driver_function((enum guard_symbol)i)) == found) return i;
   }

@@ -43,7 +43,8 @@ int prim_raise(int fd) {
 }
 
 int prim_stat(int fd, struct prim_file *out) {
-  struct stat st; /* laid out as the kernel has it, on 64-bit machines; old glibc has no fstat to link to, new musl no __fxstat */
+  struct stat
+      st; /* laid out as the kernel has it, on 64-bit machines; old glibc has no fstat to link to, new musl no __fxstat */
   int failed = (int)call(SYS_fstat, fd, (long)&st, 0, 0);
   if (failed != 0) return failed;
   out->device = (uint64_t)st.st_dev;

@@ -226,7 +226,8 @@ static void show_self(void) {
   unsigned long environment = 0, low = 0;
   FILE *status = fopen("/proc/self/status", "r");
   while (status != NULL && fgets(line, sizeof line, status) != NULL) {
-    bool ours = strncmp(line, "Sig", 3) == 0 || strncmp(line, "Shd", 3) == 0 || strncmp(line, "Umask", 5) == 0 ||
+    bool is_queue = strncmp(line, "SigQ", 4) == 0; /* counts those of all the user's processes */
+    bool ours = (strncmp(line, "Sig", 3) == 0 && !is_queue) || strncmp(line, "Umask", 5) == 0 ||
                 strncmp(line, "Threads", 7) == 0 || strncmp(line, "Groups", 6) == 0;
     if (ours) printf("%.*s;", (int)strcspn(line, "\n"), line);
   }
