@@ -1,10 +1,10 @@
 # hami-dra.  `make` lists what there is.  Needs Linux and Python 3.11+; `demo`, `test` and `bench` need root for namespaces.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench generate format clean
+.PHONY: help demo test check bench test-gpu generate format clean
 SHELL := /bin/sh
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: ## two real nodes, simulated GPUs, the whole story on screen (KEEP=1 keeps the cluster)
 	@python=$$(hack/bootstrap --cluster)/python && exec $$python hack/demo $(if $(KEEP),--keep)
@@ -17,6 +17,9 @@ check: ## the fast half: lint, types, layers, unit and property tests
 
 bench: ## measure prepare, guard and start-up against the budgets
 	@python=$$(hack/bootstrap --cluster)/python && for name in prepare guard overrun; do $$python test/bench/$$name || exit 1; done
+
+test-gpu: ## try the guard on this machine's NVIDIA GPU (elsewhere: hack/gpu bundle DIRECTORY, copy it, run DIRECTORY/run)
+	@python=$$(hack/bootstrap)/python && exec $$python hack/gpu test
 
 generate: ## rewrite what is generated: protobuf, the ABI's JSON and constants, the JSON Schema, docs/hooks.md
 	@python=$$(hack/bootstrap)/python && exec $$python hack/generate
