@@ -234,7 +234,7 @@ static int create_in(const node_plan *plan, sim_state *state) {
   }
   if (!failed) failed = touch_device(plan->root, "dev/nvidia-uvm");
   if (!failed) failed = touch_device(plan->root, "dev/nvidia-uvm-tools");
-  if (!failed) failed = install_driver(plan->root, node.driver_version);
+  if (!failed) failed = install_driver(plan->root, node.driver_version, node.cuda_version);
   /* A node that was there keeps the instances that it has. */
   if (!failed) failed = simctl_mig_prepare(plan->root, fresh ? plan->mig : NULL);
   return failed;

@@ -21,8 +21,9 @@ static int copy_bytes(int from, int into) {
   }
 }
 
-/* Copies through a temporary name and a rename: a program that has the old file mapped keeps it. */
-static int copy_file(const char *from, const char *root, const char *name) {
+/* Copies through a temporary name and a rename: a program that has the old file mapped keeps it.  With `cuda_version` the
+ * copy exports what a driver of that version does. */
+static int copy_file(const char *from, const char *root, const char *name, uint32_t cuda_version) {
   char path[PATH_MAX];
   char scratch[PATH_MAX];
   int failed = path_join(path, root, name);
@@ -35,6 +36,11 @@ static int copy_file(const char *from, const char *root, const char *name) {
   bool bad = target < 0 || copy_bytes(source, target) != 0 || fchmod(target, 0755) != 0;
   close(source);
   if (target >= 0 && close(target) != 0) bad = true;
+  if (!bad && cuda_version != 0) {
+    failed = hide_exports(scratch, cuda_version);
+    if (failed) unlink(scratch);
+    if (failed) return failed;
+  }
   if (bad || rename(scratch, path) != 0) {
     failed = simctl_fail("%s: %s", path, strerror(errno));
     unlink(scratch);
@@ -53,7 +59,8 @@ static int make_link(const char *root, const char *name, const char *target) {
   return SIMCTL_OK;
 }
 
-static int install_library(const char *from_folder, const char *root, const char *stem, const char *version) {
+static int install_library(const char *from_folder, const char *root, const char *stem, const char *version,
+                           uint32_t cuda_version) {
   char source[PATH_MAX];
   char file[128];
   char name[256];
@@ -61,7 +68,7 @@ static int install_library(const char *from_folder, const char *root, const char
   int failed = path_join(source, from_folder, file);
   snprintf(file, sizeof file, "%s.so.%s", stem, version);
   snprintf(name, sizeof name, "usr/lib64/%s", file);
-  if (!failed) failed = copy_file(source, root, name);
+  if (!failed) failed = copy_file(source, root, name, cuda_version);
   snprintf(name, sizeof name, "usr/lib64/%s.so.1", stem);
   if (!failed) failed = make_link(root, name, file);
   snprintf(file, sizeof file, "%s.so.1", stem);
@@ -70,7 +77,7 @@ static int install_library(const char *from_folder, const char *root, const char
   return failed;
 }
 
-int install_driver(const char *root, const char *driver_version) {
+int install_driver(const char *root, const char *driver_version, uint32_t cuda_version) {
   char self[PATH_MAX] = "";
   char folder[PATH_MAX];
   char target[PATH_MAX];
@@ -86,9 +93,9 @@ int install_driver(const char *root, const char *driver_version) {
   if (!failed) failed = make_folders(target);
   if (!failed) failed = path_join(target, root, "usr/bin");
   if (!failed) failed = make_folders(target);
-  if (!failed) failed = install_library(folder, root, "libcuda", driver_version);
-  if (!failed) failed = install_library(folder, root, "libnvidia-ml", driver_version);
-  if (!failed) failed = copy_file(self, root, "usr/bin/simctl");
+  if (!failed) failed = install_library(folder, root, "libcuda", driver_version, cuda_version);
+  if (!failed) failed = install_library(folder, root, "libnvidia-ml", driver_version, cuda_version);
+  if (!failed) failed = copy_file(self, root, "usr/bin/simctl", 0);
   if (!failed) failed = make_link(root, "usr/bin/nvidia-smi", "simctl");
   return failed;
 }

@@ -86,7 +86,19 @@ int make_folders(const char *path);
 int write_text(const char *root, const char *name, const char *text);
 
 /* Copies the libraries that lie beside this program into the root, with their links, and the program itself. */
-int install_driver(const char *root, const char *driver_version);
+int install_driver(const char *root, const char *driver_version, uint32_t cuda_version);
+
+/* A name that drivers before this CUDA version do not export; gen/exports.py makes the list, ordered by name. */
+typedef struct export_since {
+  const char *name;
+  uint32_t cuda_version;
+} export_since;
+
+extern const export_since EXPORTS_SINCE[];
+extern const size_t EXPORTS_SINCE_COUNT;
+
+/* Makes a library export no more than a driver of that version does. */
+int hide_exports(const char *path, uint32_t cuda_version);
 
 /* Writes the card's folder of sysfs. */
 int write_sysfs(const char *root, const sim_card *card);

@@ -146,14 +146,21 @@ static void pools(void) {
   CHECK(used() == before);
 }
 
+/* Lets a stream go on when its mutex is free. */
+static void pass_gate(void *gate) {
+  pthread_mutex_lock(gate);
+  pthread_mutex_unlock(gate);
+}
+
 /* What a busy stream frees can be had again in that stream only, until it has come to it. */
 static void pools_in_stream_order(void) {
+  static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
   CUstream busy;
   CUstream other;
   CUmodule module;
   CUfunction kernel;
   CUdeviceptr p;
-  unsigned long long ns = 20 * 1000 * 1000;
+  unsigned long long ns = 300 * 1000 * 1000;
   void *arguments[] = {&ns};
   size_t before = used();
   OK(cuStreamCreate(&busy, CU_STREAM_NON_BLOCKING));
@@ -161,7 +168,11 @@ static void pools_in_stream_order(void) {
   OK(cuModuleLoadData(&module, "simgpu\nkernel simgpu_sleep(u64 ns)\n"));
   OK(cuModuleGetFunction(&kernel, module, "simgpu_sleep"));
   OK(cuMemAllocAsync(&p, 4 * MIB, busy));
+  pthread_mutex_lock(&gate);
+  /* An idle stream would call the function here and now, for ever. */
   OK(cuLaunchKernel(kernel, 1, 1, 1, 1, 1, 1, 0, busy, arguments, NULL));
+  EXPECT(cuStreamQuery(busy), CUDA_ERROR_NOT_READY);
+  OK(cuLaunchHostFunc(busy, pass_gate, &gate));
   OK(cuMemFreeAsync(p, busy));
   OK(cuMemAllocAsync(&p, 4 * MIB, busy));
   CHECK(used() == before + 4 * MIB);
@@ -170,6 +181,7 @@ static void pools_in_stream_order(void) {
   CHECK(used() == before + 6 * MIB);
   OK(cuStreamSynchronize(other));
   CHECK(used() == before + 6 * MIB);
+  pthread_mutex_unlock(&gate);
   OK(cuStreamSynchronize(busy));
   CHECK(used() == before + 2 * MIB);
   OK(cuMemFreeAsync(p, other));

@@ -47,7 +47,7 @@ def test_versions_follow_the_driver(make_node: Callable[..., Node]) -> None:
     [
         ("570.00.01", "cuMemAllocAsync", 12000, 0),
         ("570.00.01", "cuMemAllocAsync", 11010, 500),
-        ("515.65.01", "cuLibraryLoadData", 12000, 500),
+        ("525.60.13", "cuKernelGetName", 13000, 500),
         ("570.00.01", "cuMemAlloc_v2", 12000, 500),
         ("570.00.01", "cuMemAlloc", 3020, 0),
     ],
