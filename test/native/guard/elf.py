@@ -17,6 +17,7 @@ class Library:
     """A shared library's dynamic face."""
 
     exported: frozenset[str]
+    imported: frozenset[str]
     needed: frozenset[str]
     versions: frozenset[str]
     """Symbol versions that it asks others for, such as GLIBC_2.14."""
@@ -28,14 +29,16 @@ def read_library(path: Path) -> Library:
     data = path.read_bytes()
     sections = _sections(data)
     exported: set[str] = set()
+    imported: set[str] = set()
     needed: set[str] = set()
     versions: set[str] = set()
     constructors = 0
     for kind, offset, size, link, info in sections:
         strings = sections[link][1] if link < len(sections) else 0
         if kind == _SHT_DYNSYM:
-            rows = _SYMBOL.iter_unpack(data[offset : offset + size])
-            exported |= {_text(data, strings + row[0]) for row in rows if row[3] != 0 and row[1] >> 4 != 0}
+            rows = [row for row in _SYMBOL.iter_unpack(data[offset : offset + size]) if row[1] >> 4 != 0]
+            exported |= {_text(data, strings + row[0]) for row in rows if row[3] != 0}
+            imported |= {_text(data, strings + row[0]) for row in rows if row[3] == 0}
         elif kind == _SHT_DYNAMIC:
             entries = list(struct.iter_unpack("<qQ", data[offset : offset + size]))
             needed |= {_text(data, strings + value) for tag, value in entries if tag == _DT_NEEDED}
@@ -44,7 +47,11 @@ def read_library(path: Path) -> Library:
         elif kind == _SHT_VERNEED:
             versions |= _versions(data, offset, info, strings)
     return Library(
-        exported=frozenset(exported), needed=frozenset(needed), versions=frozenset(versions), constructors=constructors
+        exported=frozenset(exported),
+        imported=frozenset(imported),
+        needed=frozenset(needed),
+        versions=frozenset(versions),
+        constructors=constructors,
     )
 
 
