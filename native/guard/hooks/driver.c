@@ -52,10 +52,26 @@ driver_dlvsym_fn *driver_libc_dlvsym(void) {
   return (driver_dlvsym_fn *)as_function(from_libc(&libc_dlvsym, "dlvsym"));
 }
 
+/* These two are looked up as well: linked, they would bring libdl into every process, of CUDA or not. */
+typedef void *open_fn(const char *, int);
+typedef char *error_fn(void);
+
+static void *loaded(const char *soname) {
+  static _Atomic(void *) libc_dlopen;
+  open_fn *open = (open_fn *)as_function(from_libc(&libc_dlopen, "dlopen"));
+  return open != NULL ? open(soname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE) : NULL;
+}
+
+static void forget_error(void) {
+  static _Atomic(void *) libc_dlerror;
+  error_fn *error = (error_fn *)as_function(from_libc(&libc_dlerror, "dlerror"));
+  if (error != NULL) (void)error();
+}
+
 static bool resolve(enum guard_library library) {
   int saved = errno;
   driver_dlsym_fn *find = driver_libc_dlsym();
-  void *handle = dlopen(sonames[library], RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+  void *handle = loaded(sonames[library]);
   if (handle != NULL && find != NULL) {
     for (int i = 0; i < SYMBOL_COUNT; i++) {
       if (guard_symbols[i].library == library)
@@ -64,7 +80,7 @@ static bool resolve(enum guard_library library) {
     atomic_store_explicit(&handles[library], handle, memory_order_relaxed);
     atomic_store_explicit(&resolved[library], true, memory_order_release);
   }
-  (void)dlerror(); /* what the program asks for next is its own error */
+  forget_error(); /* what the program asks for next is its own error */
   errno = saved;
   return handle != NULL && find != NULL;
 }
@@ -81,6 +97,6 @@ guard_function *driver_function(enum guard_symbol symbol) {
 guard_function *driver_lookup(enum guard_library library, const char *name) {
   if (!is_resolved(library)) return NULL;
   void *found = driver_libc_dlsym()(atomic_load_explicit(&handles[library], memory_order_relaxed), name);
-  (void)dlerror();
+  forget_error();
   return as_function(found);
 }

@@ -146,6 +146,7 @@ __attribute__((visibility("hidden"), used)) struct route guard_route_dlsym(void 
   driver_dlsym_fn *find = driver_libc_dlsym();
   int hook = hook_named(name);
   struct route result = {as_address((guard_function *)find), NULL};
+  if (find == NULL) return result; /* nobody here links to libdl */
   if (hook >= 0) result = route(hook, find(handle, name), result.jump);
   if (is_lookup(name)) result = route_lookup(find(handle, name), result.jump);
   errno = saved;
@@ -158,6 +159,7 @@ __attribute__((visibility("hidden"), used)) struct route guard_route_dlvsym(void
   driver_dlvsym_fn *find = driver_libc_dlvsym();
   int hook = hook_named(name);
   struct route result = {as_address((guard_function *)find), NULL};
+  if (find == NULL) return result; /* nobody here links to libdl */
   if (hook >= 0) result = route(hook, find(handle, name, version), result.jump);
   if (is_lookup(name)) result = route_lookup(find(handle, name, version), result.jump);
   errno = saved;
