@@ -102,10 +102,16 @@ class CardState:
     """Since the driver's last figures, but for the time in which nobody computed and nobody asked."""
 
 
-def is_contested(looks: Sequence[Look]) -> bool:
-    """Whether the shares of a card need words: some were promised something, or some go before others."""
+def is_contested(looks: Sequence[Look], *, watched: bool) -> bool:
+    """Whether the shares of a card need words: some were promised something, or some go before others.
+
+    Fixed shares alone need a word only where somebody has the driver's figures to correct them by (`watched`).
+    """
     promised = any(look.cores_percent for look in looks)
-    return promised or len({look.priority for look in looks}) > 1
+    elastic = any(look.qos is not Qos.FIXED_SHARE for look in looks)
+    return (promised and (elastic or watched)) or len(
+        {look.priority for look in looks if look.qos is not Qos.FIXED_SHARE}
+    ) > 1
 
 
 def decide(
@@ -122,7 +128,7 @@ def decide(
     Returns:
         What to remember, and the compute granted to each share in thousandths of the card; 0: no word.
     """
-    if not is_contested(looks):
+    if not is_contested(looks, watched=True):
         return CardState(), {look.key: 0 for look in looks}
     waited_s = elapsed_s if any(look.wanted for look in looks) else 0.0
     age_s = 0.0 if truth is not None else card.truth_age_s + waited_s

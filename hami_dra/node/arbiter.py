@@ -116,7 +116,8 @@ class Arbiter:
         self._refresh()
         busy = False
         for uuid, card in self._cards.items():
-            contested = is_contested([_look(share, None, None) for share in card.shares.values()])
+            looks = [_look(share, None, None) for share in card.shares.values()]
+            contested = is_contested(looks, watched=self._attribution is not None)
             self._decide(uuid, card, contested=contested)
             busy = busy or contested
         return busy

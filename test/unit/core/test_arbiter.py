@@ -165,9 +165,17 @@ def test_figures_grow_old() -> None:
 )
 def test_cards_that_need_no_words_get_none(looks: list[Look], *, contested: bool) -> None:
     """Equals without promises share a card as the driver does it, and cost nothing."""
-    assert is_contested(looks) is contested
+    assert is_contested(looks, watched=True) is contested
     if not contested:
         assert decide(CardState(), looks, elapsed_s=0.1, truth=None) == (CardState(), {share.key: 0 for share in looks})
+
+
+def test_fixed_shares_alone_need_no_words_where_nobody_watches() -> None:
+    """There is nothing to lend and nothing to correct by."""
+    fixed = [look("a", 30), look("b", 70, priority=Priority.HIGH)]
+    assert not is_contested(fixed, watched=False)
+    assert is_contested([*fixed, look("c")], watched=False)
+    assert is_contested([look("a", 30, qos=BURST)], watched=False)
 
 
 def test_others_on_the_card_are_no_reason_to_raise_everybody() -> None:

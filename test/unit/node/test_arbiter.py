@@ -158,6 +158,7 @@ def test_without_attribution_nobody_is_asked(bench: Bench) -> None:
     bench.driver.figures_now = Figures(at_us=1, periods=1, busy={1: 0.15})
     bench.rounds(20, busy="a")
     assert (bench.driver.asked, bench.limits("a").granted_permille) == ([], 0)
+    assert bench.arbiter.round() is False
 
 
 def test_a_silent_driver_has_seen_nothing(bench: Bench) -> None:
