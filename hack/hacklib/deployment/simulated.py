@@ -25,6 +25,8 @@ class CardProcess:
     pid: int
     command: str
     used_bytes: int
+    gpu_time_ns: int
+    """For how long the card worked for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,7 @@ def observe(root: Path) -> list[Card]:
     cards = [
         Card(
             processes=tuple(
-                CardProcess(pid=process["pid"], command=process["command"], used_bytes=process["used_bytes"])
+                CardProcess(**{name: process[name] for name in ("pid", "command", "used_bytes", "gpu_time_ns")})
                 for process in card["processes"]
             ),
             **{name: card[name] for name in ("pci", "uuid", "model", "memory_bytes", "used_bytes", "peak_bytes")},
