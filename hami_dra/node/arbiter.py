@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from hami_dra._lib.clock import SYSTEM_CLOCK, Clock
 from hami_dra._lib.threads import Group
 from hami_dra.core.arbiter import CardState, Look, Truth, decide, is_contested
-from hami_dra.core.errors import DriverError, HamiDraError
+from hami_dra.core.errors import DriverError, HamiDraError, NodeStateError
 from hami_dra.core.figures import Watch, attribute, watch
 from hami_dra.core.ids import ClaimUid, GpuUuid
 from hami_dra.core.limits import Limits
@@ -106,9 +106,12 @@ class Arbiter:
     def run(self) -> None:
         """Decide until the group stops; wait while another process does."""
         while not self._group.stopping:
-            with self._files.alone() as mine:
-                while mine and not self._group.stopping:
-                    self._group.wait(_PERIOD_S if self.round() else _IDLE_S)
+            try:
+                with self._files.alone() as mine:
+                    while mine and not self._group.stopping:
+                        self._group.wait(_PERIOD_S if self.round() else _IDLE_S)
+            except NodeStateError as error:
+                self._failed(error)
             self._group.wait(_IDLE_S)
 
     def round(self) -> bool:
@@ -159,9 +162,11 @@ class Arbiter:
         if share.written is not None and _same(share.written, granted):
             return
         try:
-            self._files.change(share.uid, replace(share.limits, granted_permille=granted))
+            there = self._files.change(share.uid, replace(share.limits, granted_permille=granted))
         except HamiDraError as error:
             self._failed(error)
+            return
+        if not there:  # not yet, or not any more
             return
         share.written = granted
         self._metrics.granted(share.name, (granted or share.limits.cores_percent * 10 or 1000) / 1000)
@@ -184,7 +189,11 @@ class Arbiter:
                 limits = planned.limits
                 if entry.boot == self._boot and limits is not None:
                     share = _Share(uid=entry.plan.uid, limits=limits, name=_name(entry.plan, limits))
-                    shares[share.id] = known.get(share.id, share)
+                    if (same := known.get(share.id)) is not None:
+                        # Its files may be new ones, if the claim was unprepared and prepared again in between.
+                        same.limits, same.written = limits, None
+                        share = same
+                    shares[share.id] = share
         for gone in known.keys() - shares.keys():
             self._metrics.share_gone(known[gone].name)
         cards: dict[GpuUuid, _Card] = {}

@@ -231,6 +231,41 @@ def test_a_share_that_vanishes_in_between_is_no_error(bench: Bench) -> None:
     assert bench.metric("hami_dra_arbiter_failures_total", reason=NodeStateError.reason) is None
 
 
+def test_a_share_whose_files_come_late_gets_its_word(bench: Bench) -> None:
+    """The ledger knows a claim before its files are made."""
+    bench.prepare("a", cores=30, config=config(qos="BurstShare"))
+    path = bench.rig.claims_dir / "a-uid" / bench.keys["a"] / "limits"
+    content = path.read_bytes()
+    path.unlink()
+    bench.rounds(2)
+    path.write_bytes(content)
+    bench.rounds(1)
+    assert bench.limits("a").granted_permille == 1000
+
+
+def test_a_claim_that_is_prepared_again_gets_its_word_again(bench: Bench) -> None:
+    """Unprepare and Prepare may come between two rounds: same claim, same share, fresh files."""
+    bench.prepare("a", cores=30, config=config(qos="BurstShare"))
+    bench.rounds(2, busy="a")
+    bench.rig.unprepare(bench.rig.claims.add(allocated_claim("a")))
+    bench.prepare("a", cores=30, config=config(qos="BurstShare"))
+    assert bench.limits("a").granted_permille == 0
+    bench.rounds(1)
+    assert bench.limits("a").granted_permille == 1000
+
+
+def test_a_lock_that_cannot_be_opened_is_tried_again(bench: Bench) -> None:
+    """The disk may be full for a while: that is no reason to stop serving kubelet."""
+    lock = bench.rig.directory / "limits.lock"
+    lock.mkdir()
+    bench.prepare("a", cores=30, config=config(qos="BurstShare"))
+    with Group("other", clock=FakeClock(jumps=True)) as group:
+        group.spawn("arbiter", bench.make(group=group).run)
+        eventually(lambda: bench.metric("hami_dra_arbiter_failures_total", reason=NodeStateError.reason))
+        lock.rmdir()
+        eventually(lambda: bench.limits("a").granted_permille == 1000)
+
+
 def test_whole_cards_and_other_boots_are_left_alone(bench: Bench) -> None:
     """Shares without a guard have no limits to change, and those of another boot no programs."""
     bench.rig.prepare(bench.rig.claims.add(allocated_claim("whole", share_result(share_id=""))))
