@@ -1,10 +1,10 @@
 """Keeps the grants of all shares on this node up to date: the arbiter's eyes and hands.
 
-Ten times a second, for each card whose shares need words: read what the shares say of themselves, ask the driver what their
-processes really used, let `core.arbiter` decide, and write the grants that changed into limits files.  A node without such cards
-costs one look at a directory a second.  Nothing is kept on disk: a killed arbiter's grants stay in force until the next one
-decides, and a page that it left half-written is repaired then.  One process of a node does this; a second one, in a rolling
-update, waits.
+Ten times a second (four while nobody computes), for each card whose shares need words: read what the shares say of themselves,
+ask the driver what their processes really used, let `core.arbiter` decide, and write the grants that changed into limits
+files.  A node without such cards costs one look at a directory a second.  Nothing is kept on disk: a killed arbiter's grants
+stay in force until the next one decides, and a page that it left half-written is repaired then.  One process of a node does
+this; a second one, in a rolling update, waits.
 """
 
 import logging
@@ -28,7 +28,11 @@ __all__ = ["Arbiter"]
 _log = logging.getLogger(__name__)
 
 _PERIOD_S = 0.1
+_QUIET_S = 0.25
+"""Between rounds while no share wants anything: whoever wakes up first has no rival yet, and its guarantee in any case."""
+_QUIET_AFTER_S = 2.0
 _IDLE_S = 1.0
+"""Between looks for claims while no card needs rounds at all."""
 _REREAD_S = 10.0
 """The ledger is read when the claims' directory changed, and now and then in case that was missed."""
 _MOST_NS = 64_000_000_000
@@ -62,6 +66,8 @@ class _Card:
     state: CardState = field(default_factory=CardState)
     at_s: float = 0.0
     """When the last round was."""
+    wanted_s: float = 0.0
+    """When any of its shares last wanted to compute."""
     watch: Watch = field(default_factory=Watch)
     """The books of the driver's figures."""
 
@@ -109,28 +115,33 @@ class Arbiter:
             try:
                 with self._files.alone() as mine:
                     while mine and not self._group.stopping:
-                        self._group.wait(_PERIOD_S if self.round() else _IDLE_S)
+                        self._group.wait(self.round())
             except NodeStateError as error:
                 self._failed(error)
             self._group.wait(_IDLE_S)
 
-    def round(self) -> bool:
-        """One round over all cards; says whether any of them needs the next one soon."""
+    def round(self) -> float:
+        """One round over all cards; says how many seconds the next one may wait."""
         self._refresh()
-        busy = False
+        wait_s = _IDLE_S
         for uuid, card in self._cards.items():
             looks = [_look(share, None, None) for share in card.shares.values()]
             contested = is_contested(looks, watched=self._attribution is not None)
             self._decide(uuid, card, contested=contested)
-            busy = busy or contested
-        return busy
+            if contested:
+                quiet = card.at_s - card.wanted_s >= _QUIET_AFTER_S
+                wait_s = min(wait_s, _QUIET_S if quiet else _PERIOD_S)
+        return wait_s
 
     def _decide(self, uuid: GpuUuid, card: _Card, *, contested: bool) -> None:
         now_s = self._clock.monotonic()
         elapsed_s = min(_IDLE_S, max(0.001, now_s - card.at_s))
         card.at_s = now_s
         looks = [self._observe(share) if contested else _look(share, None, None) for share in card.shares.values()]
-        truth = self._truth(uuid, card, now_s) if any(look.wanted for look in looks) else None
+        wanted = any(look.wanted for look in looks)
+        if wanted:
+            card.wanted_s = now_s
+        truth = self._truth(uuid, card, now_s) if wanted else None
         card.state, grants = decide(card.state, looks, elapsed_s=elapsed_s, truth=truth)
         for key, granted in grants.items():
             self._write(card.shares[key], granted)

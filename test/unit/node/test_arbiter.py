@@ -158,7 +158,7 @@ def test_without_attribution_nobody_is_asked(bench: Bench) -> None:
     bench.driver.figures_now = Figures(at_us=1, periods=1, busy={1: 0.15})
     bench.rounds(20, busy="a")
     assert (bench.driver.asked, bench.limits("a").granted_permille) == ([], 0)
-    assert bench.arbiter.round() is False
+    assert bench.arbiter.round() == 1.0
 
 
 def test_a_silent_driver_has_seen_nothing(bench: Bench) -> None:
@@ -196,12 +196,13 @@ def test_a_driver_that_fails_is_said_once(bench: Bench, caplog: pytest.LogCaptur
 def test_equals_without_cores_need_nothing(bench: Bench) -> None:
     """Best effort alone on its card is not even looked at, and the next round may take its time."""
     bench.prepare("a", cores=0)
-    assert bench.arbiter.round() is False
+    assert bench.arbiter.round() == 1.0
     bench.rounds(3, busy="a")
     assert (bench.limits("a").granted_permille, bench.limits("a").generation) == (0, 1)
     bench.prepare("b", cores=20)
-    assert bench.arbiter.round() is True
+    assert bench.arbiter.round() == 0.25
     bench.rounds(2, busy="ab")
+    assert bench.arbiter.round() == 0.1
     assert bench.limits("a").granted_permille == 800
 
 
@@ -269,12 +270,12 @@ def test_a_lock_that_cannot_be_opened_is_tried_again(bench: Bench) -> None:
 def test_whole_cards_and_other_boots_are_left_alone(bench: Bench) -> None:
     """Shares without a guard have no limits to change, and those of another boot no programs."""
     bench.rig.prepare(bench.rig.claims.add(allocated_claim("whole", share_result(share_id=""))))
-    assert bench.arbiter.round() is False
+    assert bench.arbiter.round() == 1.0
     assert bench.arbiter._cards == {}
     bench.rig.unprepare(bench.rig.claims.add(allocated_claim("whole", share_result(share_id=""))))
     bench.prepare("a", cores=30)
     bench.rig.boot = "boot-2"
-    assert bench.make().round() is False
+    assert bench.make().round() == 1.0
 
 
 def test_a_start_repairs_a_page_that_was_left_half_written(bench: Bench) -> None:
