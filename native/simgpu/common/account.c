@@ -19,8 +19,41 @@ static sim_slot *own_slot(const sim_session *session) { return &session->store.m
 
 /* ---- sums; all of it under the lock ------------------------------------------------------------------------------ */
 
+static uint64_t boot_ns(void) {
+  struct timespec now = {0, 0};
+  clock_gettime(CLOCK_BOOTTIME, &now);
+  return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+uint64_t sim_start_us(uint64_t start_time_ns) {
+  struct timespec now = {0, 0};
+  clock_gettime(CLOCK_REALTIME, &now);
+  uint64_t present = (uint64_t)now.tv_sec * 1000000u + (uint64_t)now.tv_nsec / 1000u;
+  return sim_subtract(present, sim_subtract(boot_ns(), start_time_ns) / 1000u);
+}
+
+/* Keeps what accounting tells of the dead. */
+static void remember(sim_state *state, const sim_slot *slot) {
+  const uint32_t index = (uint32_t)(slot - state->slots);
+  for (uint32_t card = 0; card < SIM_MAX_CARDS; card++) {
+    sim_accounts *accounts = &state->accounts[card];
+    if (accounts->enabled == 0 || slot->cards[card].peak_bytes == 0) continue;
+    const sim_engine_process *worked = &state->engines[card].processes[index];
+    const bool same = worked->identity == sim_identity(index, slot->ticket);
+    accounts->past[accounts->next % SIM_ACCOUNTS] = (sim_past){
+        .pid = slot->pid,
+        .start_us = sim_start_us(slot->start_time_ns),
+        .lived_ms = sim_subtract(boot_ns(), slot->start_time_ns) / 1000000u,
+        .peak_bytes = slot->cards[card].peak_bytes,
+        .gpu_time_ns = same ? worked->gpu_time_ns : 0,
+    };
+    __atomic_store_n(&accounts->next, accounts->next + 1, __ATOMIC_RELEASE);
+  }
+}
+
 /* Forgets a slot whose process died. */
 static void reap_slot(sim_state *state, sim_slot *slot) {
+  remember(state, slot);
   sim_begin_reaping(&state->header);
   for (uint32_t card = 0; card < SIM_MAX_CARDS; card++) {
     uint64_t *sum = &state->cards[card].used_bytes;
@@ -78,14 +111,12 @@ static uint64_t held_of_instance(const sim_session *session, uint32_t card) {
 
 static void write_slot(sim_session *session, uint32_t ticket) {
   sim_slot *slot = own_slot(session);
-  struct timespec now = {0, 0};
-  clock_gettime(CLOCK_BOOTTIME, &now);
   if (sim_slot_in_use(slot)) reap_slot(session->store.map, slot); /* of a process that died */
   memset(slot, 0, sizeof *slot);
   slot->ticket = ticket;
   slot->pid = (int32_t)getpid();
   snprintf(slot->command, sizeof slot->command, "%s", program_invocation_short_name);
-  slot->start_time_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+  slot->start_time_ns = boot_ns();
   __atomic_store_n(&slot->state, 1u, __ATOMIC_RELEASE);
   if (sim_slots_in_use(&session->store.map->header) <= session->slot)
     __atomic_store_n(&session->store.map->header.slot_high, session->slot + 1, __ATOMIC_RELAXED);
@@ -140,6 +171,12 @@ sim_status sim_session_begin(sim_session *session, const sim_store *store) {
   return SIM_OK;
 }
 
+void sim_session_reap(sim_session *session) {
+  if (sim_session_enter(session) != SIM_OK) return;
+  reap(session);
+  sim_session_leave(session);
+}
+
 void sim_session_end(sim_session *session) {
   if (sim_session_enter(session) != SIM_OK) return;
   reap_slot(session->store.map, own_slot(session));
@@ -149,7 +186,9 @@ void sim_session_end(sim_session *session) {
 /* ---- charges ----------------------------------------------------------------------------------------------------- */
 
 static void publish(sim_session *session, uint32_t card) {
-  sim_store_word(&own_slot(session)->cards[card].used_bytes, session->used_bytes[card]);
+  sim_slot_card *use = &own_slot(session)->cards[card];
+  sim_store_word(&use->used_bytes, session->used_bytes[card]);
+  if (session->used_bytes[card] > use->peak_bytes) sim_store_word(&use->peak_bytes, session->used_bytes[card]);
 }
 
 /* What is held of what this process may use, the card or its GPU instance. */

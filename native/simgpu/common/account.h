@@ -54,6 +54,12 @@ void sim_session_leave(sim_session *session);
 /* Whether the state file has its size, as far as known: somebody may have cut it short since it was mapped, and a page
  * without file behind it must not be touched. */
 bool sim_session_intact(sim_session *session);
+/* Looks for dead processes and forgets their slots, so that accounting has them. */
+void sim_session_reap(sim_session *session);
+
+/* When a process began that has that start time in its slot: microseconds of CLOCK_REALTIME. */
+uint64_t sim_start_us(uint64_t start_time_ns);
+
 /* Gives the slot back. */
 void sim_session_end(sim_session *session);
 
@@ -95,8 +101,9 @@ sim_status sim_used(sim_session *session, uint32_t card, uint64_t *used_bytes);
 typedef struct sim_process {
   pid_t pid; /* as the caller's pid namespace has it, else as the process itself has it */
   char command[20];
-  uint64_t identity; /* see engine.h */
-  uint32_t instance; /* see sim_instance_word; 0: whole cards */
+  uint64_t identity;      /* see engine.h */
+  uint32_t instance;      /* see sim_instance_word; 0: whole cards */
+  uint64_t start_time_ns; /* CLOCK_BOOTTIME */
   sim_slot_card use;
 } sim_process;
 

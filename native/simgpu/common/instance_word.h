@@ -7,4 +7,7 @@
 /* The word of a device's GPU instance, without its compute instance: equal for processes that share memory. */
 static inline uint32_t sim_instance_parent(uint32_t word) { return word & ~0xffu; }
 
+/* The place of its GPU instance in the card's condition. */
+static inline uint32_t sim_instance_place(uint32_t word) { return word >> 8 & 0x7; }
+
 #endif

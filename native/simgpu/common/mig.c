@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "capability.h"
+#include "faults.h"
 #include "lock.h"
 
 #define READ_ATTEMPTS 200
@@ -149,6 +150,14 @@ static sim_mig_result end(sim_session *session, sim_mig_result result) {
   return result;
 }
 
+#define MIG_CHANGED UINT64_C(0x100) /* nvmlEventMigConfigChange */
+
+/* Ends a change that was made. */
+static sim_mig_result end_changed(sim_session *session, uint32_t index) {
+  sim_event_post(session, index, MIG_CHANGED, 0, 0);
+  return end(session, SIM_MIG_DONE);
+}
+
 static bool any_instance(const sim_mig *mig) {
   for (uint32_t i = 0; i < SIM_MAX_GPU_INSTANCES; i++)
     if (mig->instances[i].serial != 0) return true;
@@ -166,7 +175,7 @@ sim_mig_result sim_mig_set_mode(sim_session *session, const sim_card *card, uint
   /* From Hopper on there is no reset to wait for: what cannot be now is not kept for later. */
   if (*activated || sim_geometry_of(card)->reset_needed) __atomic_store_n(&here->pending, enable, __ATOMIC_RELAXED);
   if (*activated) __atomic_store_n(&here->enabled, enable, __ATOMIC_RELAXED);
-  return end(session, SIM_MIG_DONE);
+  return *activated ? end_changed(session, index) : end(session, SIM_MIG_DONE);
 }
 
 sim_mig_result sim_mig_create(sim_session *session, const sim_card *card, uint32_t index, uint32_t profile_id,
@@ -191,7 +200,7 @@ sim_mig_result sim_mig_create(sim_session *session, const sim_card *card, uint32
   instance->size = profile->size;
   __atomic_store_n(&instance->serial, *serial, __ATOMIC_RELEASE);
   sim_capability_add(&session->store, card, sim_instance_id(geometry, start, profile->size), SIM_ALL);
-  return end(session, SIM_MIG_DONE);
+  return end_changed(session, index);
 }
 
 static bool any_compute(const sim_gpu_instance *instance) {
@@ -211,7 +220,7 @@ sim_mig_result sim_mig_destroy(sim_session *session, const sim_card *card, uint3
   __atomic_store_n(&session->store.map->conditions[index].mig.instances[where].serial, 0u, __ATOMIC_RELEASE);
   sim_capability_remove(&session->store, card, sim_instance_id(sim_geometry_of(card), instance->start, instance->size),
                         SIM_ALL);
-  return end(session, SIM_MIG_DONE);
+  return end_changed(session, index);
 }
 
 sim_mig_result sim_compute_create(sim_session *session, const sim_card *card, uint32_t index, uint32_t where,
@@ -239,7 +248,7 @@ sim_mig_result sim_compute_create(sim_session *session, const sim_card *card, ui
   part->slices = profile.slices;
   __atomic_store_n(&part->serial, fresh, __ATOMIC_RELEASE);
   sim_capability_add(&session->store, card, sim_instance_id(geometry, instance->start, instance->size), *id);
-  return end(session, SIM_MIG_DONE);
+  return end_changed(session, index);
 }
 
 sim_mig_result sim_compute_destroy(sim_session *session, const sim_card *card, uint32_t index, uint32_t where,
@@ -254,7 +263,7 @@ sim_mig_result sim_compute_destroy(sim_session *session, const sim_card *card, u
                    __ATOMIC_RELEASE);
   sim_capability_remove(&session->store, card, sim_instance_id(sim_geometry_of(card), instance->start, instance->size),
                         id);
-  return end(session, SIM_MIG_DONE);
+  return end_changed(session, index);
 }
 
 sim_mig_result sim_mig_reset(sim_session *session, const sim_card *card, uint32_t index) {
@@ -273,7 +282,7 @@ sim_mig_result sim_mig_reset(sim_session *session, const sim_card *card, uint32_
     sim_capability_remove(&session->store, card, id, SIM_ALL);
   }
   __atomic_store_n(&here->enabled, mig.pending, __ATOMIC_RELAXED);
-  return end(session, SIM_MIG_DONE);
+  return end_changed(session, index);
 }
 
 bool sim_mig_attach(sim_session *session, const sim_card *card, uint32_t index, uint32_t where, uint32_t id) {

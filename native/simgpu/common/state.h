@@ -80,7 +80,7 @@ typedef struct sim_slot_card {
   uint64_t used_bytes;
   uint64_t contexts;
   uint64_t launches;
-  uint64_t unused;
+  uint64_t peak_bytes; /* the most that it ever charged */
 } sim_slot_card;
 
 typedef struct sim_slot {
@@ -88,9 +88,10 @@ typedef struct sim_slot {
   uint32_t ticket;
   int32_t pid; /* as the process sees itself; readers prefer the kernel's word, see sim_slot_owner */
   char command[20];
-  uint64_t start_time_ns; /* CLOCK_BOOTTIME */
-  uint32_t instance;      /* the MIG device that the process works on, see sim_instance_word; 0: whole cards */
-  unsigned char unused[84];
+  uint64_t start_time_ns;         /* CLOCK_BOOTTIME */
+  uint32_t instance;              /* the MIG device that the process works on, see sim_instance_word; 0: whole cards */
+  uint16_t faults[SIM_MAX_CARDS]; /* the CUresult that its calls on each card end with, 0 while all is well */
+  unsigned char unused[20];
   sim_slot_card cards[SIM_MAX_CARDS];
 } sim_slot;
 
@@ -124,6 +125,8 @@ typedef struct sim_state {
   sim_card cards[SIM_MAX_CARDS];
   sim_slot slots[SIM_MAX_SLOTS];
   sim_condition conditions[SIM_MAX_CARDS];
+  sim_node_condition node;
+  sim_accounts accounts[SIM_MAX_CARDS];
   sim_shared shares[SIM_MAX_SHARES];
   sim_kernel_table kernels;
   sim_engine engines[SIM_MAX_CARDS]; /* the file is sparse: engines that nobody uses take no room */
@@ -138,7 +141,9 @@ static_assert(offsetof(sim_card, memory_bytes) == 256, "layout of a card");
 static_assert(sizeof(sim_slot) == 1152, "layout of a slot");
 static_assert(offsetof(sim_slot, cards) == 128, "layout of a slot");
 static_assert(sizeof(sim_header) == 4096, "layout of the state");
-static_assert(offsetof(sim_state, shares) == 4096 + 32 * 1024 + 1024 * 1152 + 32 * 4096, "layout of the state");
+static_assert(offsetof(sim_state, shares) ==
+                  4096 + 32 * 1024 + 1024 * 1152 + 32 * 4096 + sizeof(sim_node_condition) + 32 * sizeof(sim_accounts),
+              "layout of the state");
 static_assert(offsetof(sim_state, kernels) == offsetof(sim_state, shares) + 256 * 152, "layout of the state");
 static_assert(SIM_MAX_SLOTS == SIM_ENGINE_PROCESSES, "layout of the state");
 static_assert(SIM_STATE_SIZE == offsetof(sim_state, engines) + 32 * sizeof(sim_engine), "layout of the state");

@@ -120,6 +120,12 @@ sim_status sim_store_node(const sim_store *store, sim_node *node) {
   return status;
 }
 
+bool sim_store_version(const sim_store *store, char version[36]) {
+  ssize_t got = pread(store->fd, version, 36, (off_t)offsetof(sim_header, driver_version));
+  version[35] = '\0';
+  return got == 36;
+}
+
 bool sim_store_usable(const sim_store *store, const char *name) {
   char path[PATH_MAX];
   if ((size_t)snprintf(path, sizeof path, "%s/%s", store->root, name) >= sizeof path) return false;

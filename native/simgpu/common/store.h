@@ -36,6 +36,9 @@ sim_status sim_store_open(sim_store *store, const char *root, bool writable);
 /* Reads and checks the node. */
 sim_status sim_store_node(const sim_store *store, sim_node *node);
 
+/* Reads the version of the driver that is loaded now. */
+bool sim_store_version(const sim_store *store, char version[36]);
+
 /* Whether this process may use the card: its device file exists and can be opened, as with a real driver. */
 bool sim_card_visible(const sim_store *store, const sim_card *card);
 

@@ -69,6 +69,7 @@ static void add_process(const sim_slot *slot, uint32_t index, pid_t pid, const s
     memcpy(process->command, slot->command, sizeof process->command);
     process->command[sizeof process->command - 1] = '\0';
     process->instance = slot->instance;
+    process->start_time_ns = slot->start_time_ns;
     process->use = *use;
     process->identity = sim_identity(index, slot->ticket);
   }

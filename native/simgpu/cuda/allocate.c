@@ -54,6 +54,7 @@ CUresult cuMemGetInfo_v2(size_t *free, size_t *total) {
   uint64_t used_bytes;
   NEED(free != NULL && total != NULL);
   TRY(context_current(&current));
+  TRY(device_sound(current->ordinal));
   TRY(driver_error(sim_used(&the_driver.session, context_card(current), &used_bytes)));
   *total = the_driver.devices[current->ordinal].facts.memory_bytes;
   *free = used_bytes < *total ? *total - used_bytes : 0;

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "faults.h"
 #include "memory.h"
 #include "pool.h"
 #include "queue.h"
@@ -45,6 +46,12 @@ static CUresult check(CUcontext context) {
   return CUDA_SUCCESS;
 }
 
+CUresult device_sound(CUdevice ordinal) {
+  uint32_t card = the_driver.devices[ordinal].card;
+  return sim_session_intact(&the_driver.session) ? (CUresult)sim_fault_of(&the_driver.session, card)
+                                                 : CUDA_ERROR_UNKNOWN;
+}
+
 CUresult context_current(CUcontext *current) {
   TRY(driver_ready());
   *current = top();
@@ -61,6 +68,9 @@ CUresult context_or_current(CUcontext context, CUcontext *found) {
 
 static CUresult activate(CUcontext context) {
   if (context->active) return CUDA_SUCCESS;
+  if (sim_faults_read(&the_driver.session.store, context_card(context)).presence != SIM_PRESENT)
+    return CUDA_ERROR_DEVICE_UNAVAILABLE;
+  TRY(device_sound(context->ordinal));
   uint64_t overhead = sim_context_overhead(&the_driver.session, context_card(context));
   if (overhead > 0) TRY(driver_error(sim_charge(&the_driver.session, context_card(context), overhead)));
   context->overhead_bytes = overhead;
@@ -304,7 +314,7 @@ CUresult cuCtxSynchronize_v2(CUcontext ctx) {
   TRY(context_or_current(ctx, &ctx));
   TRY(queue_wait_context(ctx));
   pool_synchronized();
-  return CUDA_SUCCESS;
+  return device_sound(ctx->ordinal);
 }
 
 CUresult cuCtxGetLimit(size_t *pvalue, CUlimit limit) {

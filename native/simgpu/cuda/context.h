@@ -27,6 +27,10 @@ CUresult context_current(CUcontext *current);
 /* `context`, or the current one for NULL. */
 CUresult context_or_current(CUcontext context, CUcontext *found);
 
+/* The error that sticks to this process on the device, after a fault of the card (see faults.h): what touches the device
+ * fails with it until the process ends. */
+CUresult device_sound(CUdevice ordinal);
+
 /* The state file's index of the context's card. */
 uint32_t context_card(CUcontext context);
 

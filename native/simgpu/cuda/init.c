@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "driver.h"
+#include "faults.h"
 #include "visible.h"
 
 /* What the library says of itself where there is no node to ask. */
@@ -78,6 +79,10 @@ static CUresult start(void) {
   TRY(driver_error(sim_store_open(&store, sim_root(), true)));
   /* From here on the store stays open, also after an error: closing it would drop locks that others may hold on it. */
   TRY(driver_error(sim_store_node(&store, &node)));
+  const sim_driver_state loaded = sim_driver_read(&store);
+  if (loaded.unloaded != 0) return CUDA_ERROR_NO_DEVICE;
+  if (loaded.library_version[0] != '\0' && strcmp(loaded.library_version, node.driver_version) != 0)
+    return CUDA_ERROR_SYSTEM_DRIVER_MISMATCH;
   if (!sim_store_usable(&store, "dev/nvidia-uvm")) return CUDA_ERROR_UNKNOWN;
   choose_devices(&store, &node);
   the_driver.cuda_version = node.cuda_version;

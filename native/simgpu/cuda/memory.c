@@ -62,6 +62,7 @@ void memory_discharge(CUdevice ordinal, uint64_t bytes) {
 }
 
 static CUresult take_charge(memory *range) {
+  TRY(device_sound(range->ordinal));
   uint32_t card = the_driver.devices[range->ordinal].card;
   switch (range->kind) {
     case MEMORY_DEVICE:

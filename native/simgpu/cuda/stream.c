@@ -68,6 +68,7 @@ static CUresult per_thread_stream(CUcontext context, CUstream *found) {
 CUresult stream_find(CUstream handle, CUstream *found) {
   CUcontext current;
   TRY(context_current(&current));
+  TRY(device_sound(current->ordinal));
   if ((uintptr_t)handle <= (uintptr_t)CU_STREAM_LEGACY) return legacy_stream(current, found);
   if (handle == CU_STREAM_PER_THREAD) return per_thread_stream(current, found);
   *found = handle;

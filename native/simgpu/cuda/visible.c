@@ -7,6 +7,7 @@
 #include <strings.h>
 
 #include "capability.h"
+#include "faults.h"
 
 static uint64_t speed(const sim_card *card) {
   return (uint64_t)card->sm_count * card->cores_per_sm * card->sm_clock_mhz;
@@ -160,7 +161,8 @@ uint32_t visible_devices(const sim_store *store, const sim_node *node, const cha
   cards all = {.store = store, .node = node};
   uint32_t number = 0;
   for (uint32_t i = 0; i < node->card_count; i++)
-    if (sim_card_visible(store, &node->cards[i])) all.order[all.count++] = i;
+    if (sim_card_visible(store, &node->cards[i]) && sim_faults_read(store, node->index[i]).presence != SIM_GONE)
+      all.order[all.count++] = i;
   if (order == NULL || strcmp(order, "PCI_BUS_ID") != 0) fastest_first(node, all.order, all.count);
   if (list != NULL) {
     number = follow(&all, list, chosen);

@@ -17,6 +17,7 @@ nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned int index, nvmlDevice_t *dev
   TRY(node_ready());
   nvmlDevice_t devices = node_devices(&count);
   NEED(device != NULL && index < count);
+  TRY(node_answers(&devices[index]));
   *device = &devices[index];
   return NVML_SUCCESS;
 }
@@ -30,7 +31,7 @@ static nvmlReturn_t find_by_text(const char *text, size_t offset, nvmlDevice_t *
   for (unsigned int i = 0; i < count; i++) {
     if (strcasecmp((const char *)&devices[i].facts + offset, text) != 0) continue;
     *device = &devices[i];
-    return NVML_SUCCESS;
+    return node_answers(&devices[i]);
   }
   return NVML_ERROR_NOT_FOUND;
 }
@@ -64,7 +65,7 @@ nvmlReturn_t nvmlDeviceGetHandleByPciBusId_v2(const char *pciBusId, nvmlDevice_t
     const sim_card *card = &devices[i].facts;
     if (card->pci_domain != domain || card->pci_bus != bus || card->pci_device != number) continue;
     *device = &devices[i];
-    return NVML_SUCCESS;
+    return node_answers(&devices[i]);
   }
   return NVML_ERROR_NOT_FOUND;
 }

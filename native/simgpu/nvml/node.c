@@ -6,6 +6,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "faults.h"
+
 #define MIG_DEVICES (SIM_MAX_CARDS * SIM_MAX_GPU_INSTANCES * SIM_MAX_COMPUTE_INSTANCES)
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -39,12 +41,27 @@ static bool element(const struct nvmlDevice_st *array, size_t count, nvmlDevice_
          ((const char *)handle - (const char *)array) % (long)sizeof *array == 0;
 }
 
+/* Why libraries and kernel module do not go together, if so. */
+static nvmlReturn_t driver_fits(void) {
+  char loaded[sizeof node.driver_version];
+  const sim_driver_state driver = sim_driver_read(&store);
+  if (driver.unloaded != 0) return NVML_ERROR_DRIVER_NOT_LOADED;
+  if (driver.library_version[0] == '\0') return NVML_SUCCESS;
+  if (!sim_store_version(&store, loaded)) return NVML_ERROR_UNKNOWN;
+  return strcmp(driver.library_version, loaded) == 0 ? NVML_SUCCESS : NVML_ERROR_LIB_RM_VERSION_MISMATCH;
+}
+
+nvmlReturn_t node_answers(nvmlDevice_t card) {
+  return sim_faults_read(&store, card->card).presence == SIM_PRESENT ? NVML_SUCCESS : NVML_ERROR_GPU_IS_LOST;
+}
+
 nvmlReturn_t node_card(nvmlDevice_t handle, const sim_card **card) {
   TRY(node_ready());
   if (element(mig_devices, MIG_DEVICES, handle)) return NVML_ERROR_NOT_SUPPORTED;
   NEED(element(devices, device_count, handle));
+  TRY(driver_fits());
   *card = &handle->facts;
-  return NVML_SUCCESS;
+  return node_answers(handle);
 }
 
 /* ---- MIG devices ------------------------------------------------------------------------------------------------- */
@@ -55,6 +72,7 @@ nvmlReturn_t node_device(nvmlDevice_t handle, const sim_card **facts) {
   TRY(node_ready());
   NEED(handle->serial != 0);
   TRY(node_error(sim_condition_read(&store, &handle->parent->facts, handle->card, &now)));
+  TRY(node_answers(handle));
   NEED(now.mig.enabled && now.mig.instances[handle->place].compute[handle->id].serial == handle->serial);
   *facts = &handle->facts;
   return NVML_SUCCESS;
@@ -141,9 +159,11 @@ static nvmlReturn_t start(void) {
     store = opened;
   }
   TRY(node_error(sim_store_node(&store, &node)));
+  TRY(driver_fits());
   device_count = 0;
   for (uint32_t i = 0; i < node.card_count; i++) {
     if (!sim_card_visible(&store, &node.cards[i])) continue;
+    if (sim_faults_read(&store, node.index[i]).presence == SIM_GONE) continue;
     devices[device_count].facts = node.cards[i];
     devices[device_count++].card = node.index[i];
   }

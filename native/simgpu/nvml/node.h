@@ -54,6 +54,9 @@ nvmlReturn_t node_card(nvmlDevice_t handle, const sim_card **card);
  * processors, and the rest of its card. */
 nvmlReturn_t node_device(nvmlDevice_t handle, const sim_card **facts);
 
+/* NVML_ERROR_GPU_IS_LOST of a card that is. */
+nvmlReturn_t node_answers(nvmlDevice_t card);
+
 /* The handle of a MIG device of a card. */
 nvmlDevice_t node_mig_device(nvmlDevice_t parent, const sim_mig *mig, uint32_t place, uint32_t id);
 

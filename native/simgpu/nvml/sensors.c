@@ -1,5 +1,6 @@
 /* Clocks, power, temperature and health: those of a card that idles in good order. */
 
+#include "faults.h"
 #include "node.h"
 
 #define IDLE_TEMPERATURE_C 34u
@@ -18,12 +19,16 @@ nvmlReturn_t nvmlDeviceGetMaxClockInfo(nvmlDevice_t device, nvmlClockType_t type
 }
 
 nvmlReturn_t nvmlDeviceGetClockInfo(nvmlDevice_t device, nvmlClockType_t type, unsigned int *clock) {
-  return nvmlDeviceGetMaxClockInfo(device, type, clock);
+  TRY(nvmlDeviceGetMaxClockInfo(device, type, clock));
+  const uint32_t forced = sim_faults_read(node_store(), device->card).sm_clock_mhz;
+  if (forced != 0 && (type == NVML_CLOCK_GRAPHICS || type == NVML_CLOCK_SM)) *clock = forced;
+  return NVML_SUCCESS;
 }
 
 nvmlReturn_t nvmlDeviceGetClock(nvmlDevice_t device, nvmlClockType_t clockType, nvmlClockId_t clockId,
                                 unsigned int *clockMHz) {
   NEED(clockId < NVML_CLOCK_ID_COUNT);
+  if (clockId == NVML_CLOCK_ID_CURRENT) return nvmlDeviceGetClockInfo(device, clockType, clockMHz);
   return nvmlDeviceGetMaxClockInfo(device, clockType, clockMHz);
 }
 
@@ -31,7 +36,8 @@ nvmlReturn_t nvmlDeviceGetCurrentClocksEventReasons(nvmlDevice_t device, unsigne
   const sim_card *card;
   TRY(node_card(device, &card));
   NEED(clocksEventReasons != NULL);
-  *clocksEventReasons = nvmlClocksEventReasonGpuIdle;
+  const uint64_t forced = sim_faults_read(node_store(), device->card).throttle;
+  *clocksEventReasons = forced != 0 ? forced : nvmlClocksEventReasonGpuIdle;
   return NVML_SUCCESS;
 }
 
@@ -71,7 +77,12 @@ nvmlReturn_t nvmlDeviceGetPowerManagementLimitConstraints(nvmlDevice_t device, u
   return power_limit(device, 1, maxLimit);
 }
 
-nvmlReturn_t nvmlDeviceGetPowerUsage(nvmlDevice_t device, unsigned int *power) { return power_limit(device, 6, power); }
+nvmlReturn_t nvmlDeviceGetPowerUsage(nvmlDevice_t device, unsigned int *power) {
+  TRY(power_limit(device, 6, power));
+  const uint32_t forced = sim_faults_read(node_store(), device->card).power_mw;
+  if (forced != 0) *power = forced;
+  return NVML_SUCCESS;
+}
 
 nvmlReturn_t nvmlDeviceGetPowerManagementMode(nvmlDevice_t device, nvmlEnableState_t *mode) {
   const sim_card *card;
@@ -87,7 +98,8 @@ static nvmlReturn_t read_sensor(nvmlDevice_t device, nvmlTemperatureSensors_t se
   const sim_card *card;
   TRY(node_card(device, &card));
   NEED(degrees != NULL && sensor == NVML_TEMPERATURE_GPU);
-  *degrees = IDLE_TEMPERATURE_C;
+  const uint32_t forced = sim_faults_read(node_store(), device->card).temperature_c;
+  *degrees = forced != 0 ? forced : IDLE_TEMPERATURE_C;
   return NVML_SUCCESS;
 }
 
@@ -175,50 +187,4 @@ nvmlReturn_t nvmlDeviceGetEccMode(nvmlDevice_t device, nvmlEnableState_t *curren
 nvmlReturn_t nvmlDeviceGetDefaultEccMode(nvmlDevice_t device, nvmlEnableState_t *defaultMode) {
   nvmlEnableState_t pending;
   return nvmlDeviceGetEccMode(device, defaultMode, &pending);
-}
-
-static nvmlReturn_t no_errors(nvmlDevice_t device, unsigned long long *count) {
-  const sim_card *card;
-  TRY(node_card(device, &card));
-  NEED(count != NULL);
-  if (card->ecc_supported == 0) return NVML_ERROR_NOT_SUPPORTED;
-  *count = 0;
-  return NVML_SUCCESS;
-}
-
-nvmlReturn_t nvmlDeviceGetTotalEccErrors(nvmlDevice_t device, nvmlMemoryErrorType_t errorType,
-                                         nvmlEccCounterType_t counterType, unsigned long long *eccCounts) {
-  NEED(errorType < NVML_MEMORY_ERROR_TYPE_COUNT && counterType < NVML_ECC_COUNTER_TYPE_COUNT);
-  return no_errors(device, eccCounts);
-}
-
-nvmlReturn_t nvmlDeviceGetMemoryErrorCounter(nvmlDevice_t device, nvmlMemoryErrorType_t errorType,
-                                             nvmlEccCounterType_t counterType, nvmlMemoryLocation_t locationType,
-                                             unsigned long long *count) {
-  NEED(errorType < NVML_MEMORY_ERROR_TYPE_COUNT && counterType < NVML_ECC_COUNTER_TYPE_COUNT &&
-       locationType < NVML_MEMORY_LOCATION_COUNT);
-  return no_errors(device, count);
-}
-
-nvmlReturn_t nvmlDeviceGetRetiredPages(nvmlDevice_t device, nvmlPageRetirementCause_t cause, unsigned int *pageCount,
-                                       unsigned long long *addresses) {
-  const sim_card *card;
-  (void)addresses;
-  TRY(node_card(device, &card));
-  NEED(pageCount != NULL && cause < NVML_PAGE_RETIREMENT_CAUSE_COUNT);
-  *pageCount = 0;
-  return NVML_SUCCESS;
-}
-
-nvmlReturn_t nvmlDeviceGetRetiredPagesPendingStatus(nvmlDevice_t device, nvmlEnableState_t *isPending) {
-  return disabled(device, isPending);
-}
-
-/* Fields are answered one by one, each with a status of its own; none is known here. */
-nvmlReturn_t nvmlDeviceGetFieldValues(nvmlDevice_t device, int valuesCount, nvmlFieldValue_t *values) {
-  const sim_card *card;
-  TRY(node_card(device, &card));
-  NEED(values != NULL && valuesCount > 0);
-  for (int i = 0; i < valuesCount; i++) values[i].nvmlReturn = NVML_ERROR_NOT_SUPPORTED;
-  return NVML_SUCCESS;
 }

@@ -133,6 +133,27 @@ nvmlReturn_t nvmlDeviceGetComputeRunningProcesses(nvmlDevice_t device, unsigned 
   return compute_processes(device, infoCount, infos, write_v1);
 }
 
+static void write_detail(void *infos, unsigned int index, const seen_process *seen) {
+  nvmlProcessDetail_v1_t *info = (nvmlProcessDetail_v1_t *)infos + index;
+  info->pid = (unsigned int)seen->process->pid;
+  info->usedGpuMemory = seen->process->use.used_bytes;
+  info->gpuInstanceId = seen->gpu_instance;
+  info->computeInstanceId = seen->compute_instance;
+  info->usedGpuCcProtectedMemory = 0;
+}
+
+nvmlReturn_t nvmlDeviceGetRunningProcessDetailList(nvmlDevice_t device, nvmlProcessDetailList_t *plist) {
+  const sim_card *card;
+  NEED(plist != NULL);
+  if (plist->version != nvmlProcessDetailList_v1) return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
+  NEED(plist->mode < NVML_PROCESS_MODE_MAX);
+  if (plist->mode == NVML_PROCESS_MODE_COMPUTE || plist->mode == NVML_PROCESS_MODE_ALL)
+    return compute_processes(device, &plist->numProcArrayEntries, plist->procArray, write_detail);
+  TRY(node_device(device, &card));
+  plist->numProcArrayEntries = 0;
+  return NVML_SUCCESS;
+}
+
 /* Nobody draws, and nobody serves MPS clients. */
 static nvmlReturn_t no_processes(nvmlDevice_t device, unsigned int *count) {
   const sim_card *card;

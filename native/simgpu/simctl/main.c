@@ -22,6 +22,13 @@ static const char USAGE[] =
     "       simctl mig    enable|disable|reset [--root DIR] [--card INDEX]\n"
     "       simctl mig    create  [--root DIR] [--card INDEX] --profile NAME,... [--start SLICE]\n"
     "       simctl mig    destroy [--root DIR] [--card INDEX] [--instance ID]\n"
+    "       simctl inject [--root DIR] [--card INDEX] [--xid NUMBER [--pid PID]] [--ecc single|double] [--count N]\n"
+    "                     [--remapped correctable|uncorrectable|pending|failed] [--retired single|double]\n"
+    "                     [--temperature C] [--clock MHZ] [--power WATT] [--throttle REASON,...] [--none]\n"
+    "       simctl lose   [--root DIR] [--card INDEX] [--gone]\n"
+    "       simctl restore [--root DIR] [--card INDEX]\n"
+    "       simctl unload [--root DIR]\n"
+    "       simctl reload [--root DIR] [--driver-version V]\n"
     "MODEL is one of T4 L4 A10 A30 A100-40 A100 H100 H200 B200; SIZE is bytes, or has a suffix K, M, G (powers of "
     "1024);\n"
     "TIME is a whole number with a suffix ns, us, ms or s.\n"
@@ -192,6 +199,15 @@ static int run(const char *command, const arguments *given) {
   return usage_error();
 }
 
+/* Those that read their arguments themselves. */
+static const struct {
+  const char *name;
+  int (*run)(const char *root, int argc, char **argv);
+} COMMANDS[] = {
+    {"mig", simctl_mig},       {"inject", simctl_fault}, {"lose", simctl_fault},
+    {"restore", simctl_fault}, {"unload", simctl_fault}, {"reload", simctl_fault},
+};
+
 int main(int argc, char **argv) {
   static arguments given;
   given.plan.root = sim_root();
@@ -210,8 +226,9 @@ int main(int argc, char **argv) {
   }
   if (argc < 2 || argv[1][0] == '-') return usage_error();
   const char *command = argv[1];
-  if (strcmp(command, "mig") == 0) {
-    int status = simctl_mig(given.plan.root, argc - 1, argv + 1);
+  for (size_t i = 0; i < sizeof COMMANDS / sizeof *COMMANDS; i++) {
+    if (strcmp(command, COMMANDS[i].name) != 0) continue;
+    int status = COMMANDS[i].run(given.plan.root, argc - 1, argv + 1);
     return status == SIMCTL_USAGE ? usage_error() : status;
   }
   argv[1] = argv[0];

@@ -66,22 +66,29 @@ void mig_process_json(const sim_store *store, const sim_card *card, uint32_t ind
          sim_instance_id(sim_geometry_of(card), mig.instances[place].start, mig.instances[place].size), word & 0xff);
 }
 
+static void devices_text(const sim_card *card, const sim_gpu_instance *instance, uint32_t *number) {
+  const sim_geometry *geometry = sim_geometry_of(card);
+  const sim_profile *profile = sim_profile_find(geometry, instance->profile, false);
+  for (uint32_t j = 0; profile != NULL && j < SIM_MAX_COMPUTE_INSTANCES; j++) {
+    char uuid[48];
+    sim_compute_profile compute;
+    if (instance->compute[j].serial == 0 ||
+        !sim_compute_profile_find(geometry, profile, instance->compute[j].profile, &compute))
+      continue;
+    sim_mig_uuid(card, instance, j, uuid);
+    printf("  MIG %-14s Device %2u: (UUID: %s)\n", compute.name, (*number)++, uuid);
+  }
+}
+
 void mig_text(const sim_store *store, const sim_card *card, uint32_t index) {
   sim_mig mig;
   uint32_t number = 0;
-  const sim_geometry *geometry = sim_geometry_of(card);
   if (!read_mig(store, card, index, &mig)) return;
-  for (uint32_t i = 0; i < SIM_MAX_GPU_INSTANCES; i++) {
-    const sim_gpu_instance *instance = &mig.instances[i];
-    const sim_profile *profile = sim_profile_find(geometry, instance->profile, false);
-    for (uint32_t j = 0; instance->serial != 0 && profile != NULL && j < SIM_MAX_COMPUTE_INSTANCES; j++) {
-      char uuid[48];
-      sim_compute_profile compute;
-      if (instance->compute[j].serial == 0 ||
-          !sim_compute_profile_find(geometry, profile, instance->compute[j].profile, &compute))
-        continue;
-      sim_mig_uuid(card, instance, j, uuid);
-      printf("  MIG %-14s Device %2u: (UUID: %s)\n", compute.name, number++, uuid);
+  /* By their ids, as NVML counts them. */
+  for (uint32_t id = 0; id < 2 * SIM_MAX_GPU_INSTANCES; id++)
+    for (uint32_t i = 0; i < SIM_MAX_GPU_INSTANCES; i++) {
+      const sim_gpu_instance *instance = &mig.instances[i];
+      if (instance->serial != 0 && sim_instance_id(sim_geometry_of(card), instance->start, instance->size) == id)
+        devices_text(card, instance, &number);
     }
-  }
 }

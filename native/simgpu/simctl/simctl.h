@@ -50,6 +50,7 @@ int simctl_set(const char *root, const node_settings *settings);
 
 /* Commands with arguments of their own; argv[0] is the command's name. */
 int simctl_mig(const char *root, int argc, char **argv);
+int simctl_fault(const char *root, int argc, char **argv);
 
 /* A node that is being changed, and one card of it. */
 typedef struct changer {

@@ -1,14 +1,18 @@
 """Laws of MIG's geometry, whatever the order of changes."""
 
+import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pynvml
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from native.simgpu.node import Node
 
+from hacklib.native import Preset
 from native.simgpu.nvml import nvml_session, placement, placements, profiles
 
 ENABLE = 1
@@ -62,3 +66,16 @@ def test_no_sequence_of_changes_breaks_the_geometry(
             for instance in made:
                 nvml.call("GpuInstanceDestroy", instance)
             assert empty == {row: nvml.call("DeviceGetGpuInstanceRemainingCapacity", card, row) for row in rows}
+
+
+@pytest.mark.parametrize("preset", ["release", "asan", "tsan"])
+def test_threads_cut_one_card_at_once(
+    make_node: Callable[..., Node], sanitized: Callable[[Preset], Path], preset: Preset
+) -> None:
+    """Four threads make and destroy instances while one waits for their events and one looks at the devices."""
+    if preset == "tsan" and not any(map(shutil.which, ("clang", "gcc", "cc"))):
+        pytest.skip("ThreadSanitizer needs the host's clang or gcc")
+    node = make_node("--model", "A100", build=sanitized(preset))
+    done = node.run([node.build / "manage"])
+    assert (done.status, done.err) == (0, "")
+    assert node.cards()[0]["mig"] == {"enabled": False, "pending": False, "instances": []}
