@@ -270,6 +270,11 @@ uint64_t sim_context_overhead(sim_session *session, uint32_t card) {
   return sim_load(&session->store.map->cards[card].context_overhead_bytes);
 }
 
+bool sim_driver_memory(sim_session *session, uint32_t card) {
+  if (!sim_session_intact(session)) return false;
+  return __atomic_load_n(&session->store.map->cards[card].driver_memory, __ATOMIC_RELAXED) != 0;
+}
+
 /* What slots say whose process is dead. */
 static uint64_t held_by_the_dead(const sim_session *session, uint32_t card) {
   const sim_state *state = session->store.map;

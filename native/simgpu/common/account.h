@@ -91,7 +91,8 @@ void sim_count_launch(sim_session *session, uint32_t card);
 /* Counts contexts: `change` is 1 or -1. */
 void sim_count_context(sim_session *session, uint32_t card, int change);
 
-/* A setting that `simctl set` can change while processes run. */
+/* Settings that `simctl set` can change while processes run. */
+bool sim_driver_memory(sim_session *session, uint32_t card);
 uint64_t sim_context_overhead(sim_session *session, uint32_t card);
 
 /* What living processes hold now on the card, or on the GPU instance that this process works on. */

@@ -70,9 +70,10 @@ typedef struct sim_card {
   /* Settings. */
   uint64_t context_overhead_bytes; /* charged for each context */
   /* Statistics, written under the lock. */
-  uint64_t peak_bytes; /* highest sum over living processes ever seen by an allocation */
-  uint64_t used_bytes; /* sum over all slots, see account.h */
-  unsigned char unused[648];
+  uint64_t peak_bytes;    /* highest sum over living processes ever seen by an allocation */
+  uint64_t used_bytes;    /* sum over all slots, see account.h */
+  uint64_t driver_memory; /* setting: whether modules and limits are charged */
+  unsigned char unused[640];
 } sim_card;
 
 /* What one process does on one card. */

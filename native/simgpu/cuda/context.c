@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "faults.h"
+#include "limit.h"
 #include "memory.h"
 #include "pool.h"
 #include "queue.h"
@@ -11,8 +12,6 @@
 #define SCHEDULING_FLAGS                                                                      \
   (CU_CTX_SCHED_MASK | CU_CTX_MAP_HOST | CU_CTX_LMEM_RESIZE_TO_MAX | CU_CTX_COREDUMP_ENABLE | \
    CU_CTX_USER_COREDUMP_ENABLE | CU_CTX_SYNC_MEMOPS)
-#define DEFAULT_STACK_BYTES 1024
-#define DEFAULT_HEAP_BYTES (8u << 20)
 
 typedef struct context_stack {
   unsigned int depth;
@@ -75,6 +74,8 @@ static CUresult activate(CUcontext context) {
   if (overhead > 0) TRY(driver_error(sim_charge(&the_driver.session, context_card(context), overhead)));
   context->overhead_bytes = overhead;
   context->active = true;
+  context->life++;
+  limits_reset(context);
   sim_count_context(&the_driver.session, context_card(context), 1);
   return CUDA_SUCCESS;
 }
@@ -315,22 +316,6 @@ CUresult cuCtxSynchronize_v2(CUcontext ctx) {
   TRY(queue_wait_context(ctx));
   pool_synchronized();
   return device_sound(ctx->ordinal);
-}
-
-CUresult cuCtxGetLimit(size_t *pvalue, CUlimit limit) {
-  CUcontext current;
-  NEED(pvalue != NULL);
-  TRY(context_current(&current));
-  if (limit >= CU_LIMIT_MAX) return CUDA_ERROR_UNSUPPORTED_LIMIT;
-  *pvalue = limit == CU_LIMIT_STACK_SIZE ? DEFAULT_STACK_BYTES : DEFAULT_HEAP_BYTES;
-  return CUDA_SUCCESS;
-}
-
-CUresult cuCtxSetLimit(CUlimit limit, size_t value) {
-  CUcontext current;
-  (void)value;
-  TRY(context_current(&current));
-  return limit < CU_LIMIT_MAX ? CUDA_SUCCESS : CUDA_ERROR_UNSUPPORTED_LIMIT;
 }
 
 CUresult cuCtxGetStreamPriorityRange(int *leastPriority, int *greatestPriority) {

@@ -84,13 +84,14 @@ CUresult cuLibraryGetModule(CUmodule *pMod, CUlibrary library) {
 }
 
 CUresult cuLibraryGetGlobal(CUdeviceptr *dptr, size_t *bytes, CUlibrary library, const char *name) {
-  NEED(dptr != NULL || bytes != NULL);
   TRY(library_check(library));
-  return name != NULL ? CUDA_ERROR_NOT_FOUND : CUDA_ERROR_INVALID_VALUE;
+  return module_variable(library->module, name, dptr, bytes);
 }
 
 CUresult cuLibraryGetManaged(CUdeviceptr *dptr, size_t *bytes, CUlibrary library, const char *name) {
-  return cuLibraryGetGlobal(dptr, bytes, library, name);
+  NEED((dptr != NULL || bytes != NULL) && name != NULL);
+  TRY(library_check(library));
+  return CUDA_ERROR_NOT_FOUND; /* PTX has no managed variables of its own */
 }
 
 /* ---- kernels ----------------------------------------------------------------------------------------------------- */

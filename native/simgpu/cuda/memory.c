@@ -86,7 +86,7 @@ static void drop_charge(const memory *range) {
 }
 
 static bool of_arena(const memory *range) {
-  return (range->kind & (MEMORY_DEVICE | MEMORY_MANAGED | MEMORY_HOST | MEMORY_ARRAY)) != 0;
+  return (range->kind & (MEMORY_DEVICE | MEMORY_MANAGED | MEMORY_HOST | MEMORY_ARRAY | MEMORY_GLOBAL)) != 0;
 }
 
 /* Programs reach managed and host memory without the driver. */

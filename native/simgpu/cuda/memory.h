@@ -21,6 +21,7 @@ typedef enum memory_kind {
   MEMORY_ARRAY = 32,
   MEMORY_IPC = 64,       /* another process's, opened by cuIpcOpenMemHandle */
   MEMORY_EXTERNAL = 128, /* a buffer of external memory, or a pointer of an imported pool */
+  MEMORY_GLOBAL = 256,   /* a module's variable, which the module is charged for */
 } memory_kind;
 
 typedef struct memory {

@@ -76,7 +76,43 @@ static CUresult read_image(CUmodule module, const void *image) {
   if (memcmp(image, ELFMAG, SELFMAG) == 0) return read_elf(module, image) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_IMAGE;
   const char *entry = is_ptx(image) ? ".entry" : is_own(image) ? "\nkernel " : NULL;
   if (entry == NULL) return CUDA_ERROR_INVALID_IMAGE;
+  module->globals = is_ptx(image) ? globals_of_ptx(image) : globals_of_own_text(image);
   return read_text(module, image, entry) ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+/* Bytes of an image, by its own header where it has one. */
+static uint64_t image_size(const void *image) {
+  uint32_t magic;
+  uint64_t size;
+  memcpy(&magic, image, sizeof magic);
+  if (magic == FATBIN_WRAPPER_MAGIC) {
+    struct wrapper {
+      uint32_t magic, version;
+      const void *data;
+    } wrapper;
+    memcpy(&wrapper, image, sizeof wrapper);
+    image = wrapper.data;
+    memcpy(&magic, image, sizeof magic);
+  }
+  if (magic == FATBIN_MAGIC) {
+    memcpy(&size, (const char *)image + 8, sizeof size); /* of what follows the header's 16 bytes */
+    return size + 16;
+  }
+  if (memcmp(image, ELFMAG, SELFMAG) != 0) return strlen(image);
+  Elf64_Ehdr header;
+  memcpy(&header, image, sizeof header);
+  return header.e_shoff + (uint64_t)header.e_shnum * header.e_shentsize;
+}
+
+/* As CUDA_MODULE_LOADING says; lazily by default. */
+static bool eager(void) {
+  const char *mode = getenv("CUDA_MODULE_LOADING");
+  return mode != NULL && strcmp(mode, "EAGER") == 0;
+}
+
+static CUresult module_load(CUmodule module, CUcontext context) {
+  if (module->cost.context != NULL) return CUDA_SUCCESS;
+  return context_charge(context, module->image_bytes + globals_size(module->globals), &module->cost);
 }
 
 CUresult module_new(const void *image, CUcontext context, CUmodule *made) {
@@ -85,6 +121,8 @@ CUresult module_new(const void *image, CUcontext context, CUmodule *made) {
   if (module == NULL) return CUDA_ERROR_OUT_OF_MEMORY;
   module->context = context;
   CUresult result = read_image(module, image);
+  module->image_bytes = result == CUDA_SUCCESS ? image_size(image) : 0;
+  if (result == CUDA_SUCCESS && context != NULL && eager()) result = module_load(module, context);
   if (result == CUDA_SUCCESS)
     *made = module;
   else
@@ -112,6 +150,8 @@ void module_delete(CUmodule module) {
     next = function->next;
     object_delete(function);
   }
+  globals_delete(module->globals);
+  context_discharge(&module->cost);
   object_delete(module);
 }
 
@@ -122,8 +162,13 @@ CUresult module_function(CUmodule module, const char *name, CUfunction *function
   while (found != NULL && strcmp(found->name, name) != 0) found = found->next;
   if (found == NULL && module->open_ended && add_function(module, name, strlen(name))) found = module->functions;
   *function = found;
+  CUcontext context = module->context;
+  CUresult result = found != NULL ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
+  /* A library's code goes to the card of whoever asks first. */
+  if (found != NULL && (context != NULL || context_current(&context) == CUDA_SUCCESS))
+    result = module_load(module, context);
   pthread_mutex_unlock(&mutex);
-  return found != NULL ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
+  return result;
 }
 
 CUresult function_check(CUfunction function) {
@@ -188,16 +233,22 @@ CUresult cuModuleEnumerateFunctions(CUfunction *functions, unsigned int numFunct
   return CUDA_SUCCESS;
 }
 
-/* Images are not executed, so their variables have no place in memory. */
+CUresult module_variable(CUmodule module, const char *name, CUdeviceptr *address, size_t *size) {
+  CUcontext context;
+  NEED((address != NULL || size != NULL) && name != NULL);
+  TRY(context_or_current(module->context, &context));
+  TRY(module_load(module, context));
+  return global_find(module->globals, name, context, address, size);
+}
+
 CUresult cuModuleGetGlobal_v2(CUdeviceptr *dptr, size_t *bytes, CUmodule hmod, const char *name) {
-  NEED((dptr != NULL || bytes != NULL) && name != NULL);
   TRY(module_check(hmod));
-  return CUDA_ERROR_NOT_FOUND;
+  return module_variable(hmod, name, dptr, bytes);
 }
 
 CUresult cuModuleGetLoadingMode(CUmoduleLoadingMode *mode) {
   NEED(mode != NULL);
   TRY(driver_ready());
-  *mode = CU_MODULE_LAZY_LOADING;
+  *mode = eager() ? CU_MODULE_EAGER_LOADING : CU_MODULE_LAZY_LOADING;
   return CUDA_SUCCESS;
 }

@@ -3,6 +3,7 @@
 #define SIMGPU_CUDA_MODULE_H
 
 #include "context.h"
+#include "global.h"
 
 /* The kernel that takes as many nanoseconds as its one parameter, a u64, says. */
 #define SLEEP_KERNEL "simgpu_sleep"
@@ -30,6 +31,9 @@ struct CUmod_st {
   bool open_ended;   /* its kernels could not be listed: it has whatever is asked for */
   CUfunction functions;
   unsigned int function_count;
+  module_global *globals;
+  uint64_t image_bytes;
+  context_cost cost; /* of image and variables, from when it is loaded onto the card */
 };
 
 /* Makes a module of an image, or CUDA_ERROR_INVALID_IMAGE. */
@@ -42,6 +46,9 @@ void module_delete(CUmodule module);
 
 /* The module's function of that name. */
 CUresult module_function(CUmodule module, const char *name, CUfunction *function);
+
+/* The place of the module's variable of that name, in its context or, of a library, the current one. */
+CUresult module_variable(CUmodule module, const char *name, CUdeviceptr *address, size_t *size);
 
 /* The function behind a CUfunction or a CUkernel. */
 CUresult function_check(CUfunction function);

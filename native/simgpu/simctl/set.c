@@ -9,6 +9,8 @@ static void set_card(sim_state *state, uint32_t index, const node_settings *want
     __atomic_store_n(&state->cards[index].context_overhead_bytes, *wanted->context_overhead_bytes, __ATOMIC_RELAXED);
   if (wanted->time_slice_ns != NULL)
     __atomic_store_n(&state->engines[index].time_slice_ns, *wanted->time_slice_ns, __ATOMIC_RELAXED);
+  if (wanted->driver_memory >= 0)
+    __atomic_store_n(&state->cards[index].driver_memory, (uint64_t)wanted->driver_memory, __ATOMIC_RELAXED);
   if (wanted->mps >= 0) __atomic_store_n(&state->engines[index].mps, (uint64_t)wanted->mps, __ATOMIC_RELAXED);
 }
 

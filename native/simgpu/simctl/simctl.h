@@ -35,6 +35,7 @@ typedef struct node_settings {
   const uint64_t *context_overhead_bytes;
   const uint64_t *time_slice_ns;
   int mps;
+  int driver_memory;
   uint32_t kernel_count;
   struct {
     char name[112];

@@ -323,6 +323,57 @@ static void streams_and_code(void) {
   OK(cuEventDestroy_v2(end));
 }
 
+static void variables(void) {
+  static const char PTX[] =
+      ".version 8.0\n.target sm_80\n.address_size 64\n.visible .global .align 4 .u32 numbers[3] = {1, 0x02, 3};\n"
+      ".extern .global .u32 elsewhere;\n.global .align 8 .f64 one = 0d3FF0000000000000;\n.const .align 1 .b8 "
+      "table[2][64];\n"
+      ".visible .entry kernel() { .reg .u32 %r1; ld.global.u32 %r1, [numbers]; ret; }\n";
+  CUmodule module;
+  CUlibrary library;
+  CUdeviceptr p;
+  CUdeviceptr again;
+  size_t size;
+  unsigned int numbers[3];
+  double one;
+  size_t before = used();
+  OK(cuModuleLoadData(&module, PTX));
+  OK(cuModuleGetGlobal_v2(&p, &size, module, "numbers"));
+  OK(cuMemcpyDtoH_v2(numbers, p, sizeof numbers));
+  CHECK(size == 12 && numbers[0] == 1 && numbers[1] == 2 && numbers[2] == 3);
+  numbers[1] = 7;
+  OK(cuMemcpyHtoD_v2(p, numbers, sizeof numbers));
+  OK(cuModuleGetGlobal_v2(&again, NULL, module, "numbers"));
+  CHECK(again == p);
+  EXPECT(cuMemFree_v2(p), CUDA_ERROR_INVALID_VALUE);
+  OK(cuModuleGetGlobal_v2(&p, &size, module, "one"));
+  OK(cuMemcpyDtoH_v2(&one, p, sizeof one));
+  CHECK(one == 1.0);
+  OK(cuModuleGetGlobal_v2(NULL, &size, module, "table"));
+  CHECK(size == 128);
+  EXPECT(cuModuleGetGlobal_v2(&p, &size, module, "elsewhere"), CUDA_ERROR_NOT_FOUND);
+  EXPECT(cuModuleGetGlobal_v2(&p, &size, module, "kernel"), CUDA_ERROR_NOT_FOUND);
+  OK(cuModuleUnload(module));
+  EXPECT(cuMemcpyDtoH_v2(&one, p, sizeof one), CUDA_ERROR_INVALID_VALUE);
+  OK(cuLibraryLoadData(&library, "simgpu\nkernel k()\nglobal g 1048576\n", NULL, NULL, 0, NULL, NULL, 0));
+  OK(cuLibraryGetGlobal(&p, &size, library, "g"));
+  CHECK(size == MIB);
+  OK(cuMemsetD8_v2(p, 1, MIB));
+  OK(cuLibraryUnload(library));
+  CHECK(used() == before);
+}
+
+static void limits(void) {
+  size_t value;
+  OK(cuCtxGetLimit(&value, CU_LIMIT_STACK_SIZE));
+  CHECK(value == 1024);
+  OK(cuCtxSetLimit(CU_LIMIT_MALLOC_HEAP_SIZE, 64 * MIB));
+  OK(cuCtxGetLimit(&value, CU_LIMIT_MALLOC_HEAP_SIZE));
+  CHECK(value == 64 * MIB);
+  EXPECT(cuCtxSetLimit(CU_LIMIT_MAX, 1), CUDA_ERROR_UNSUPPORTED_LIMIT);
+  OK(cuCtxSetLimit(CU_LIMIT_MALLOC_HEAP_SIZE, 8 * MIB));
+}
+
 static void contexts(void) {
   CUcontext own;
   CUcontext popped;
@@ -436,6 +487,8 @@ static int routes(void) {
   virtual_memory();
   arrays();
   streams_and_code();
+  variables();
+  limits();
   contexts();
   peers();
   entry_points();

@@ -125,6 +125,19 @@ def test_contexts_cost_what_the_card_is_set_to(node: Node) -> None:
         assert node.used() == MIB
 
 
+@pytest.mark.parametrize("mode", ["LAZY", "EAGER"])
+def test_the_driver_charges_for_code_and_limits_where_a_card_is_set_to(node: Node, mode: str) -> None:
+    """A module costs its image and variables, from its first use or at once; heap and stacks cost what exceeds the defaults."""
+    threads = 2048 * 108
+    assert node.simctl("set", "--root", node.root, "--card", "0", "--driver-memory", "on").status == 0
+    seen = node.client("driver_memory", env={"CUDA_MODULE_LOADING": mode}).json
+    module = seen["code"] + 3 * MIB
+    assert (seen["loaded"], seen["asked"], seen["unloaded"]) == (module if mode == "EAGER" else 0, module, 0)
+    assert (seen["heap"], seen["stack"]) == (32 * MIB, 32 * MIB + 1024 * threads)
+    assert (seen["refused"], seen["kept"]) == (2, 40 * MIB)
+    assert node.used() == 0
+
+
 def test_a_forked_child_has_no_driver_and_takes_nothing_from_its_parent(node: Node) -> None:
     """After fork the child gets CUDA_ERROR_NOT_INITIALIZED, as from the real driver; the parent's memory stays."""
     seen = node.client("after_fork").json
