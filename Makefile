@@ -16,7 +16,7 @@ check: ## the fast half: lint, types, layers, unit and property tests
 	@python=$$(hack/bootstrap)/python && exec $$python hack/check
 
 bench: ## measure prepare, guard and start-up against the budgets
-	@python=$$(hack/bootstrap --cluster)/python && for name in prepare guard overrun; do $$python test/bench/$$name || exit 1; done
+	@python=$$(hack/bootstrap --cluster)/python && for name in prepare guard compute overrun; do $$python test/bench/$$name || exit 1; done
 
 test-gpu: ## try the guard on this machine's NVIDIA GPU (elsewhere: hack/gpu bundle DIRECTORY, copy it, run DIRECTORY/run)
 	@python=$$(hack/bootstrap)/python && exec $$python hack/gpu test

@@ -40,7 +40,7 @@ static inline CUresult kernel(launch_kernel_fn *real, bool per_thread, CUfunctio
                               CUstream stream, void **parameters, void **extra) {
   if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
   GATE(limited);
-  if (!limited) return real(f, gx, gy, gz, bx, by, bz, shared, stream, parameters, extra);
+  if (!limited || !compute_wanted()) return real(f, gx, gy, gz, bx, by, bz, shared, stream, parameters, extra);
   struct compute_work work = kernel_work(f, fold(gx, gy, gz), fold(bx, by, bz), meant(stream, per_thread));
   LAUNCH(work, real(f, gx, gy, gz, bx, by, bz, shared, stream, parameters, extra));
 }
@@ -49,7 +49,7 @@ static inline CUresult kernel_ex(launch_kernel_ex_fn *real, bool per_thread, con
                                  void **parameters, void **extra) {
   if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
   GATE(limited);
-  if (!limited || config == NULL) return real(config, f, parameters, extra);
+  if (!limited || config == NULL || !compute_wanted()) return real(config, f, parameters, extra);
   uint64_t grid = fold(config->gridDimX, config->gridDimY, config->gridDimZ);
   uint64_t block = fold(config->blockDimX, config->blockDimY, config->blockDimZ);
   struct compute_work work = kernel_work(f, grid, block, meant(config->hStream, per_thread));
@@ -61,7 +61,7 @@ static inline CUresult cooperative(launch_cooperative_fn *real, bool per_thread,
                                    unsigned int shared, CUstream stream, void **parameters) {
   if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
   GATE(limited);
-  if (!limited) return real(f, gx, gy, gz, bx, by, bz, shared, stream, parameters);
+  if (!limited || !compute_wanted()) return real(f, gx, gy, gz, bx, by, bz, shared, stream, parameters);
   struct compute_work work = kernel_work(f, fold(gx, gy, gz), fold(bx, by, bz), meant(stream, per_thread));
   LAUNCH(work, real(f, gx, gy, gz, bx, by, bz, shared, stream, parameters));
 }
@@ -69,7 +69,7 @@ static inline CUresult cooperative(launch_cooperative_fn *real, bool per_thread,
 static inline CUresult graph(launch_graph_fn *real, bool per_thread, CUgraphExec exec, CUstream stream) {
   if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
   GATE(limited);
-  if (!limited) return real(exec, stream);
+  if (!limited || !compute_wanted()) return real(exec, stream);
   struct compute_work work = {.stream = meant(stream, per_thread), .key = compute_key(exec, 0)};
   LAUNCH(work, real(exec, stream));
 }
@@ -121,7 +121,9 @@ GUARD_EXPORT CUresult cuLaunchCooperativeKernelMultiDevice(CUDA_LAUNCH_PARAMS_v1
   enum { MOST_DEVICES = 16 };
   struct compute_launch launches[MOST_DEVICES];
   BEGIN_HOOK(cuLaunchCooperativeKernelMultiDevice, CUDA_ERROR_NOT_INITIALIZED);
-  unsigned int entered = !limited || list == NULL ? 0 : count < MOST_DEVICES ? count : MOST_DEVICES;
+  unsigned int entered = !limited || list == NULL || !compute_wanted() ? 0
+                         : count < MOST_DEVICES                        ? count
+                                                                       : MOST_DEVICES;
   for (unsigned int i = 0; i < entered; i++) {
     const CUDA_LAUNCH_PARAMS_v1 *one = &list[i];
     uint64_t grid = fold(one->gridDimX, one->gridDimY, one->gridDimZ);
@@ -137,21 +139,21 @@ GUARD_EXPORT CUresult cuLaunchCooperativeKernelMultiDevice(CUDA_LAUNCH_PARAMS_v1
 /* CUDA 2: the block's shape was set before, by a call of its own. */
 GUARD_EXPORT CUresult cuLaunch(CUfunction f) {
   BEGIN_HOOK(cuLaunch, CUDA_ERROR_NOT_INITIALIZED);
-  if (!limited) return real(f);
+  if (!limited || !compute_wanted()) return real(f);
   struct compute_work work = kernel_work(f, 1, 0, NULL);
   LAUNCH(work, real(f));
 }
 
 GUARD_EXPORT CUresult cuLaunchGrid(CUfunction f, int width, int height) {
   BEGIN_HOOK(cuLaunchGrid, CUDA_ERROR_NOT_INITIALIZED);
-  if (!limited) return real(f, width, height);
+  if (!limited || !compute_wanted()) return real(f, width, height);
   struct compute_work work = kernel_work(f, fold((unsigned int)width, (unsigned int)height, 1), 0, NULL);
   LAUNCH(work, real(f, width, height));
 }
 
 GUARD_EXPORT CUresult cuLaunchGridAsync(CUfunction f, int width, int height, CUstream stream) {
   BEGIN_HOOK(cuLaunchGridAsync, CUDA_ERROR_NOT_INITIALIZED);
-  if (!limited) return real(f, width, height, stream);
+  if (!limited || !compute_wanted()) return real(f, width, height, stream);
   struct compute_work work = kernel_work(f, fold((unsigned int)width, (unsigned int)height, 1), 0, stream);
   LAUNCH(work, real(f, width, height, stream));
 }

@@ -20,7 +20,10 @@
 #define SHORTEST_NAP_NS 50000u
 #define LONGEST_NAP_NS 20000000u
 
-enum { MOST_UNKNOWN = 2, COUNTED = 64 };
+#define OFTEN_NS 4000000u
+#define SELDOM_NS 30000000u
+
+enum { MOST_UNKNOWN = 2, UNMEASURED = 64, MOST_COUNTED = 127 };
 
 /* What this thread has launched and not told the others yet. */
 struct compute_thread {
@@ -28,6 +31,7 @@ struct compute_thread {
   uint64_t owed_ns;
   uint64_t tick_ns;
   uint32_t launches;
+  uint32_t portion; /* launches without a limit after which it tells */
 };
 
 static _Thread_local struct compute_thread self __attribute__((tls_model("initial-exec")));
@@ -36,7 +40,7 @@ void compute_reset(void) {
   estimate_reset();
   place_reset();
   capture_reset();
-  self = (struct compute_thread){NULL, 0, 0, 0};
+  self = (struct compute_thread){.place = NULL};
 }
 
 void compute_forget_context(CUcontext context) {
@@ -192,13 +196,12 @@ static void sample(struct compute_launch *launch, estimate *known, uint64_t mean
   capture_tighten(relaxed);
   if (launch->bracket == NULL) {
     take(launch, unknown ? guess_blindly(launch) : cost_ns);
-    count(known, launch->charged_ns, COUNTED);
+    count(known, launch->charged_ns, UNMEASURED);
     return;
   }
-  place->meter.random = estimate_mix(place->meter.random, what.charged_ns);
   __atomic_store_n(&known->since, 0, __ATOMIC_RELAXED);
   __atomic_store_n(&known->since_ns, 0, __ATOMIC_RELAXED);
-  __atomic_store_n(&known->until, estimate_interval(mean_ns, place->meter.random), __ATOMIC_RELAXED);
+  __atomic_store_n(&known->until, estimate_interval(mean_ns, meter_random(&place->meter)), __ATOMIC_RELAXED);
   take(launch, cost_ns);
   meter_launching(launch->bracket, &events_driver);
 }
@@ -236,6 +239,23 @@ static bool enter_quickly(struct compute_launch *launch) {
   return true;
 }
 
+/* Often enough for whoever wants to know if this process still launches, and no more often. */
+static __attribute__((noinline)) void tell(void) {
+  struct compute_place *place = place_of(NULL, self.place);
+  uint64_t coarse_ns = prim_coarse_ns(), passed = coarse_ns - self.tick_ns;
+  if (passed > SELDOM_NS) self.portion /= 2;
+  if (passed < OFTEN_NS && self.portion < MOST_COUNTED) self.portion = self.portion * 2 + 1;
+  self.place = place;
+  if (place != NULL) tick(place, coarse_ns, 0, false);
+  self.launches = 0;
+}
+
+bool compute_wanted(void) {
+  if (share_any_compute()) return true;
+  if (self.launches++ >= self.portion) tell();
+  return false;
+}
+
 void compute_enter(struct compute_launch *launch, const struct compute_work *work) {
   launch->bracket = NULL;
   launch->charged_ns = 0;
@@ -249,7 +269,7 @@ void compute_enter(struct compute_launch *launch, const struct compute_work *wor
   uint32_t permille = share_compute_permille(place_share(place), &granted);
   self.launches++;
   if (permille == 0) {
-    if (self.launches >= COUNTED) tick(place, prim_coarse_ns(), permille, granted);
+    if (self.launches > self.portion) tell();
     return;
   }
   if (capture_is_on(work->stream)) return;

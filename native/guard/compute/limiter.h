@@ -34,6 +34,8 @@ struct compute_launch {
 
 /* First use of the process, or of a forked child. */
 void compute_reset(void);
+/* Before a launch: whether there is anything to enter; if not, the launch is counted and that is all. */
+bool compute_wanted(void);
 void compute_enter(struct compute_launch *launch, const struct compute_work *work);
 void compute_leave_slowly(struct compute_launch *launch, CUresult result);
 /* The context is no more; its handle may come back as another's. */

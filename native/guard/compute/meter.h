@@ -89,6 +89,14 @@ typedef struct meter_news {
 /* Looks at the brackets, the oldest first.  busy: the share's map.  forgive: somebody outside corrects what time slices of other tenants add, so that
  * for short kernels they may be left out here. */
 meter_news meter_look(meter *m, const meter_driver *driver, uint64_t *busy, bool forgive);
+/* A number that no program can guess well. */
+static inline uint64_t meter_random(meter *m) {
+  uint64_t next =
+      estimate_mix(__atomic_load_n(&m->random, __ATOMIC_RELAXED), __atomic_load_n(&m->cursor, __ATOMIC_RELAXED));
+  __atomic_store_n(&m->random, next, __ATOMIC_RELAXED);
+  return next;
+}
+
 /* What to charge for a launch whose duration is estimated so. */
 static inline uint64_t meter_charge(const meter *m, uint64_t mean_ns) {
   return mean_ns * __atomic_load_n(&m->share_of_sum, __ATOMIC_RELAXED) >> 16;

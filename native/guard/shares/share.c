@@ -235,6 +235,15 @@ uint32_t share_compute_permille(unsigned share, bool *granted) {
   return compute >> 1;
 }
 
+bool share_any_compute(void) {
+  uint32_t any = 0;
+  for (unsigned i = 0; i < share_count(); i++) {
+    refresh(&shares[i]);
+    any |= __atomic_load_n(&shares[i].compute, __ATOMIC_RELAXED);
+  }
+  return any >> 1 != 0;
+}
+
 hami_usage *share_usage(unsigned share, hami_usage_slot **slot) {
   int index = USAGE_NO_SLOT;
   hami_usage *usage = usage_join(&shares[share].usage, &index);

@@ -65,6 +65,8 @@ unsigned share_processes(share_set shares, struct share_process *out, unsigned r
 
 /* The compute limit in force, in thousandths of the device; 0: none.  *granted: somebody outside sets it by what he sees. */
 uint32_t share_compute_permille(unsigned share, bool *granted);
+/* Whether any share has a compute limit now. */
+bool share_any_compute(void);
 /* The usage file's content and this process's slot in it (NULL: none now); NULL when the file cannot be used. */
 hami_usage *share_usage(unsigned share, hami_usage_slot **slot);
 /* A number below limit that is the same in all processes of containers with these shares. */

@@ -66,6 +66,7 @@ def _compile_all(directory: Path, *, simgpu: Path) -> None:
     libraries = ("-ldl", "-lpthread")
     compile_c(directory / "client", HERE / "client.c", *libraries)
     compile_c(directory / "hammer", HERE / "hammer.c", *libraries)
+    compile_c(directory / "worker", HERE / "worker.c", *libraries)
     compile_c(
         stub / "libcuda.so.1",
         *("-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-Wno-cast-function-type"),
@@ -93,6 +94,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Progra
         client=directory / "client",
         linked=directory / "linked",
         hammer=directory / "hammer",
+        worker=directory / "worker",
         stub=directory / "stub",
     )
 

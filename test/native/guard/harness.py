@@ -43,6 +43,7 @@ class Programs:
     client: Path
     linked: Path
     hammer: Path
+    worker: Path
     stub: Path
     """Directory of the stub driver."""
 
@@ -169,6 +170,13 @@ class Node:
             Card(uuid=card["uuid"], used_bytes=card["used_bytes"], peak_bytes=card["peak_bytes"])
             for card in json.loads(listing.stdout)["cards"]
         ]
+
+    def gpu_time_ns(self, card: int = 0) -> dict[int, int]:
+        """How long each process has kept a card busy, by pid, as the card itself knows."""
+        listing = subprocess.run(
+            [self.simctl, "list", "--root", self.root, "--json"], capture_output=True, text=True, check=True
+        )
+        return {it["pid"]: it["gpu_time_ns"] for it in json.loads(listing.stdout)["cards"][card]["processes"]}
 
     @property
     def environment(self) -> dict[str, str]:
