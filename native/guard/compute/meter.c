@@ -18,6 +18,7 @@ enum { MOST_FAILURES = 8, SHORT_KERNEL_NS = 1000000 };
 #define TRACK_LIFE_NS 20000000u  /* a stream that was given nothing for so long may have been idle */
 #define HORIZON_NS 200e6         /* of the two figures */
 #define HOST_DELAY_NS 5000u      /* more than this between launch and event, and the event tells about the host */
+#define HOST_SHARE 32u           /* unless it is a small part of what they tell */
 #define INTERRUPTION_NS 1000000u /* what a time slice of another tenant adds at least */
 #define SLICE_NS 1500000u        /* how much a tenant runs at least between two interruptions */
 #define MOST_ALLOWANCE_NS (8u * SLICE_NS)
@@ -116,17 +117,18 @@ static meter_track *track_of(meter *m, void *stream) {
   return oldest;
 }
 
-/* How long the launch itself took; false when the host was too slow for its events to say. */
+/* How long the launch itself took; false when the host was too slow for its events to say: while it was between two of its calls
+ * the stream may have come to its end. */
 static bool duration(const meter_bracket *bracket, float ms, uint64_t *took_ns) {
   uint64_t ns = ms > 0 ? (uint64_t)((double)ms * 1e6) : 0;
   if (ns > LONGEST_NS) ns = LONGEST_NS;
-  uint64_t gap = bracket->launched_ns - bracket->recorded_ns, after = bracket->closed_ns - bracket->launched_ns;
+  uint64_t before = bracket->launched_ns - bracket->recorded_ns, after = bracket->closed_ns - bracket->launched_ns;
   *took_ns = ns;
-  if (!bracket->was_idle) return true;
+  if (!bracket->was_idle) return before <= HOST_DELAY_NS || before < ns / HOST_SHARE;
   if (ns <= RESOLUTION_NS)
     *took_ns = 0;
   else
-    *took_ns = ns > gap ? ns - gap : 0;
+    *took_ns = ns > before ? ns - before : 0;
   return after <= HOST_DELAY_NS || after < *took_ns / 2;
 }
 
@@ -163,16 +165,15 @@ static bool follows(const meter *m, const meter_track *track, const meter_bracke
          track->launched_ns >= __atomic_load_n(&m->paused_ns, __ATOMIC_RELAXED);
 }
 
-/* Takes one bracket into the two figures: by the time from the stream's last bracket on, or by its own time where that is all that
- * is known.  Few brackets overlap less than the launches that they stand for, so the second is not too little either. */
+/* Takes one bracket into the two figures: with all its launches and the time from the stream's last bracket on, or alone where that
+ * is all that is known. */
 static void compare(meter *m, const meter_bracket *bracket, uint64_t *busy, uint64_t end_ns, uint64_t took_ns) {
   meter_track *track = track_of(m, bracket->stream);
   uint64_t start_ns = end_ns - took_ns;
-  double launches = bracket->sample.launches;
   if (follows(m, track, bracket) && track->end_ns < start_ns)
-    weigh(m, launches * (double)took_ns, (double)busy_mark(busy, track->end_ns, end_ns));
+    weigh(m, (double)took_ns * bracket->sample.launches, (double)busy_mark(busy, track->end_ns, end_ns));
   else
-    weigh(m, launches * (double)took_ns, launches * (double)busy_mark(busy, start_ns, end_ns));
+    weigh(m, (double)took_ns, (double)busy_mark(busy, start_ns, end_ns));
   if (end_ns > track->end_ns) *track = (meter_track){bracket->stream, end_ns, bracket->launched_ns};
 }
 

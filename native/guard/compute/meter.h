@@ -16,7 +16,7 @@
 #include "estimate.h"
 #include "lock.h"
 
-enum { METER_BRACKETS = 64, METER_TRACKS = 32 };
+enum { METER_BRACKETS = 256, METER_TRACKS = 32 };
 
 /* The driver, as far as a meter needs it; another one in tests. */
 typedef struct meter_driver {
