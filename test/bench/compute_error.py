@@ -82,12 +82,14 @@ class Row:
 
     @property
     def error(self) -> float:
-        """The mean distance from the target, of all shares and windows."""
+        """The mean distance from the targets, of all shares and windows."""
         return statistics.mean(
-            abs(use - min(cores, self.demand))
-            for window in self.windows
-            for use, cores in zip(window, self.cores, strict=True)
+            self._distance(use, cores) for window in self.windows for use, cores in zip(window, self.cores, strict=True)
         )
+
+    def _distance(self, use: float, cores: float) -> float:
+        """Less than its cores is no error of a workload that did not use more without any limit."""
+        return max(use - cores, min(cores, self.demand) - use, 0.0)
 
     @property
     def above(self) -> float:
