@@ -46,7 +46,18 @@ def matrix(programs: Programs, tmp_path_factory: pytest.TempPathFactory, worker_
         subprocess.run([*host, "-O1", "-D_GNU_SOURCE", source, "-o", directory / "new", threads], check=True)
         musl = zig_cc(target=f"{platform.machine()}-linux-musl")
         subprocess.run([*musl, "-static", "-O1", HERE / "parent.c", "-o", directory / "static"], check=True)
-        for name, driver in (("simgpu", programs.simgpu), ("stub", programs.stub)):
+        create: list[str | Path] = [
+            programs.simgpu / "simctl",
+            "create",
+            "--root",
+            directory / "node",
+            "--model",
+            "A100",
+            "--count",
+            "1",
+        ]
+        subprocess.run(create, check=True, capture_output=True)
+        for name, driver in (("simgpu", directory / "node" / "usr" / "lib64"), ("stub", programs.stub)):
             _compile_linked(directory / name, driver)
 
     directory = built_once(tmp_path_factory, worker_id, "guard-matrix", make)
@@ -97,9 +108,9 @@ def contained(driver: str, programs: Programs, node: Node, tmp_path: Path) -> Ma
 
 
 @pytest.fixture
-def library(driver: str, programs: Programs) -> Path:
-    """Where the driver's libraries lie."""
-    return programs.simgpu if driver == "simgpu" else programs.stub
+def library(driver: str, programs: Programs, node: Node) -> Path:
+    """Where the driver's libraries lie: those of the node, whose driver has a version, and exports what that version had."""
+    return node.root / "usr" / "lib64" if driver == "simgpu" else programs.stub
 
 
 def test_the_stub_driver_has_every_hooked_name(programs: Programs, table: Table) -> None:
