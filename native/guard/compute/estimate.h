@@ -25,7 +25,6 @@ typedef struct estimate {
   uint32_t since;      /* for so many launches */
   uint32_t until;      /* launches until the next sample */
   uint32_t samples;
-  uint32_t unused;
 } estimate;
 
 /* Forgets all; first use of the process or of a forked child. */

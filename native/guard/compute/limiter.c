@@ -1,12 +1,8 @@
 #include "limiter.h"
 
-#include <string.h>
-
 #include "bucket.h"
 #include "capture.h"
-#include "device.h"
 #include "events.h"
-#include "lock.h"
 #include "place.h"
 #include "prim.h"
 #include "share.h"
@@ -178,7 +174,7 @@ static uint64_t guess_blindly(struct compute_launch *launch) {
 /* What a launch of a signature that was never measured may take; 0: nobody knows. */
 static uint64_t guess_of(const struct compute_work *work) {
   const estimate *function = work->function_key != 0 ? estimate_find(work->function_key) : NULL;
-  if (function == NULL || __atomic_load_n(&function->samples, __ATOMIC_RELAXED) == 0) return work->guess_ns;
+  if (function == NULL || __atomic_load_n(&function->samples, __ATOMIC_RELAXED) == 0) return 0;
   return __atomic_load_n(&function->mean_ns, __ATOMIC_RELAXED) + 1;
 }
 

@@ -20,7 +20,6 @@ struct compute_work {
   CUstream stream;
   uint64_t key;          /* of all that decides about its duration and can be seen from outside */
   uint64_t function_key; /* of the function alone; 0: it has none */
-  uint64_t guess_ns;     /* for the first launch; 0: nobody has an idea */
 };
 
 /* Between enter and leave. */

@@ -3,7 +3,7 @@
  * One meter for each context.  A bracket is a pair of events around one launch; brackets are looked at later, when they are done,
  * by whoever launches or waits to launch.  No locks around calls of the driver: a bracket belongs to whoever moves its state.
  *
- * Two figures are kept, both never less than the truth: the sum of the launches' own durations, which is right while nothing runs
+ * Two figures are kept, neither less than the truth: the sum of the launches' own durations, which is right while nothing runs
  * at the same time, and the time in which the context's streams had anything to do, which is right while queues are deep.
  * The smaller of the two over the last few hundred milliseconds is what launches are charged.
  */
