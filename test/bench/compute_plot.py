@@ -67,10 +67,9 @@ def _panel(name: str, *, left: int, budget: float) -> list[str]:
     for tick in range(0, 101, 10):
         parts.append(f'<text x="{x(tick)}" y="{_TOP + _SIDE + 16}" text-anchor="middle">{tick}</text>')
         parts.append(f'<text x="{left - 6}" y="{y(tick) + 4}" text-anchor="end">{tick}</text>')
-    middle = left + _SIDE / 2
-    parts.append(
-        f'<text x="{middle}" y="{_TOP + _SIDE + 34}" text-anchor="middle">cores given, % — above: GPU time used, %</text>'
-    )
+    axes = "across: cores given; up: GPU time used; % of the card"
+    middle, below = left + _SIDE / 2, _TOP + _SIDE + 34
+    parts.append(f'<text x="{middle}" y="{below}" text-anchor="middle">{axes}</text>')
     return parts
 
 
