@@ -62,6 +62,7 @@ enum { HAMI_PRIORITY_LOW = 0, HAMI_PRIORITY_NORMAL = 1, HAMI_PRIORITY_HIGH = 2 }
   X(uint64_t, gpu_time_ns, 0, 64, "GPU time charged since the file was made")                 \
   X(uint64_t, throttled_ns, 0, 72, "time that launches waited, summed over threads")          \
   X(uint64_t, managed_bytes, 0, 80, "sum of managed_bytes over the slots")                    \
+  X(uint64_t, context_bytes, 0, 88, "1 + what the driver takes for a context; 0: not known")  \
   X(uint64_t, busy, 384, 1024, "when the device worked for the share: cells of time, see guard/compute/busy.h")
 
 /* One process.  A slot belongs to the process that holds the POSIX record lock on the byte of the usage file at
@@ -114,7 +115,8 @@ typedef struct hami_usage_header {
   uint64_t gpu_time_ns;
   uint64_t throttled_ns;
   uint64_t managed_bytes;
-  unsigned char unused[1024u - 88u];
+  uint64_t context_bytes;
+  unsigned char unused[1024u - 96u];
   uint64_t busy[HAMI_USAGE_BUSY_WORDS];
 } hami_usage_header;
 

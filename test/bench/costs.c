@@ -61,7 +61,7 @@ static void use_device(void) {
   void *cuda = open_driver();
   CUcontext context;
   CUmodule module;
-  need(((cuDevicePrimaryCtxRetain_fn *)find(cuda, "cuDevicePrimaryCtxRetain"))(&context, 0));
+  need(((__typeof__(&cuDevicePrimaryCtxRetain))find(cuda, "cuDevicePrimaryCtxRetain"))(&context, 0));
   need(((set_fn *)find(cuda, "cuCtxSetCurrent"))(context));
   need(((load_fn *)find(cuda, "cuModuleLoadData"))(&module, IMAGE));
   need(((function_fn *)find(cuda, "cuModuleGetFunction"))(&kernel, module, "nothing"));

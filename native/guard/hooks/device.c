@@ -47,7 +47,6 @@ bool device_of_stream(CUstream stream, struct device_place *out) {
       known = device_of_context(context, &out->device);
     }
   }
-  out->owner = device_owner(out->device);
   return known;
 }
 
@@ -65,19 +64,24 @@ static void write_uuid(const CUuuid *uuid, char text[SHARE_UUID_TEXT]) {
   *at = '\0';
 }
 
+bool device_uuid(CUdevice device, char text[SHARE_UUID_TEXT]) {
+  cuDeviceGetUuid_fn *uuid_of =
+      (cuDeviceGetUuid_fn *)DRIVER(cuDeviceGetUuid_v2); /* tells MIG instances apart; CUDA 11.4 */
+  if (uuid_of == NULL) uuid_of = DRIVER(cuDeviceGetUuid);
+  CUuuid uuid;
+  if (uuid_of == NULL || uuid_of(&uuid, device) != CUDA_SUCCESS) return false;
+  write_uuid(&uuid, text);
+  return true;
+}
+
 bool device_shares(CUdevice device, share_set *out) {
   bool cacheable = device >= 0 && device < CACHED_DEVICES;
   if (cacheable && atomic_load_explicit(&is_cached[device], memory_order_acquire)) {
     *out = atomic_load_explicit(&cached_shares[device], memory_order_relaxed);
     return true;
   }
-  cuDeviceGetUuid_fn *uuid_of =
-      (cuDeviceGetUuid_fn *)DRIVER(cuDeviceGetUuid_v2); /* tells MIG instances apart; CUDA 11.4 */
-  if (uuid_of == NULL) uuid_of = DRIVER(cuDeviceGetUuid);
-  CUuuid uuid;
-  if (uuid_of == NULL || uuid_of(&uuid, device) != CUDA_SUCCESS) return false;
   char text[SHARE_UUID_TEXT];
-  write_uuid(&uuid, text);
+  if (!device_uuid(device, text)) return false;
   *out = share_of_uuid(text);
   if (cacheable && !share_is_any_broken()) {
     atomic_store_explicit(&cached_shares[device], *out, memory_order_relaxed);

@@ -13,11 +13,8 @@
 
 struct device_place {
   CUdevice device;
-  uint64_t owner; /* what memory allocated there dies with: a context, all of the device, or 0: neither */
+  uint64_t owner; /* what memory allocated there dies with: a context, or 0: none */
 };
-
-/* Stream-ordered memory belongs to no context; it goes when the primary context is reset.  No context has so low an address. */
-static inline uint64_t device_owner(CUdevice device) { return (uint64_t)(uint32_t)device + 1u; }
 
 /* First use of the process, or of a forked child. */
 void device_reset(void);
@@ -29,6 +26,8 @@ bool device_of_context(CUcontext context, CUdevice *out);
 /* Where memory ordered on this stream comes to lie. */
 bool device_of_stream(CUstream stream, struct device_place *out);
 
+/* The device's UUID as NVML prints it; false when the driver does not tell. */
+bool device_uuid(CUdevice device, char text[SHARE_UUID_TEXT]);
 /* The shares of a device; false when the driver does not tell who it is. */
 bool device_shares(CUdevice device, share_set *out);
 bool device_shares_nvml(nvmlDevice_t device, share_set *out);

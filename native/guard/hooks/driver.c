@@ -56,10 +56,11 @@ driver_dlvsym_fn *driver_libc_dlvsym(void) {
 typedef void *open_fn(const char *, int);
 typedef char *error_fn(void);
 
-static void *loaded(const char *soname) {
+/* how: RTLD_NOLOAD or RTLD_LOCAL. */
+static void *opened(const char *soname, int how) {
   static _Atomic(void *) libc_dlopen;
   open_fn *open = (open_fn *)as_function(from_libc(&libc_dlopen, "dlopen"));
-  return open != NULL ? open(soname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE) : NULL;
+  return open != NULL ? open(soname, RTLD_LAZY | RTLD_NODELETE | how) : NULL;
 }
 
 static void forget_error(void) {
@@ -68,10 +69,10 @@ static void forget_error(void) {
   if (error != NULL) (void)error();
 }
 
-static bool resolve(enum guard_library library) {
+static bool resolve(enum guard_library library, int how) {
   int saved = errno;
   driver_dlsym_fn *find = driver_libc_dlsym();
-  void *handle = loaded(sonames[library]);
+  void *handle = opened(sonames[library], how);
   if (handle != NULL && find != NULL) {
     for (int i = 0; i < SYMBOL_COUNT; i++) {
       if (guard_symbols[i].library == library)
@@ -86,8 +87,11 @@ static bool resolve(enum guard_library library) {
 }
 
 static bool is_resolved(enum guard_library library) {
-  return __builtin_expect(atomic_load_explicit(&resolved[library], memory_order_acquire), 1) || resolve(library);
+  return __builtin_expect(atomic_load_explicit(&resolved[library], memory_order_acquire), 1) ||
+         resolve(library, RTLD_NOLOAD);
 }
+
+bool driver_load(enum guard_library library) { return is_resolved(library) || resolve(library, RTLD_LOCAL); }
 
 guard_function *driver_function(enum guard_symbol symbol) {
   if (!is_resolved(guard_symbols[symbol].library)) return NULL;

@@ -7,6 +7,7 @@
 #include "gate.h"
 #include "ledger.h"
 #include "limiter.h"
+#include "overhead.h"
 #include "pool.h"
 #include "prim.h"
 #include "share.h"
@@ -55,6 +56,7 @@ static void set_up(struct process_page *where) {
       continue;
     ledger_reset();
     device_reset();
+    overhead_reset();
     pool_reset();
     share_reset();
     compute_reset();

@@ -9,9 +9,15 @@ static uint64_t plus(uint64_t a, uint64_t b) {
   return __builtin_add_overflow(a, b, &sum) ? UINT64_MAX : sum;
 }
 
-void account_open(struct account *account, share_set shares) {
+static uint64_t whole(const struct account *account, uint64_t bytes) {
+  uint64_t rest = bytes % account->granule;
+  return rest == 0 ? bytes : plus(bytes, account->granule - rest);
+}
+
+void account_open(struct account *account, share_set shares, uint64_t granule) {
   memset(account, 0, sizeof *account);
   account->shares = shares;
+  account->granule = granule;
 }
 
 /* With the lock. */
@@ -42,12 +48,14 @@ static void shrink(struct account *account, uint64_t bytes) {
   }
 }
 
-/* Makes the charge what it should be; false when there was no room for it. */
+/* Makes the charge what it should be; false when there was no room for it.  What the driver reserved may contain what calls under way were
+ * admitted for: together they are too much to grow by, and enough to shrink to. */
 static bool settle(struct account *account) {
-  uint64_t due = plus(more(account->handed, account->reserved), account->admitted);
+  uint64_t certain = more(account->handed, account->reserved);
+  uint64_t due = plus(certain, account->admitted);
+  if (due > account->charged) due = more(certain, account->charged);
   if (due < account->charged) shrink(account, account->charged - due);
   if (due <= account->charged || grow(account, due - account->charged)) return true;
-  account->surplus = more(account->surplus, due - account->charged);
   force(account, due - account->charged);
   return false;
 }
@@ -60,9 +68,7 @@ void account_close(struct account *account) {
 
 int account_begin(struct account *account, uint64_t bytes, uint64_t *admitted) {
   GUARD_HOLD(&account->lock);
-  uint64_t busy = plus(account->handed, account->admitted);
-  uint64_t idle = account->reserved > busy ? account->reserved - busy : 0;
-  *admitted = plus(bytes, idle >= bytes ? 0 : account->surplus);
+  *admitted = plus(whole(account, bytes), account->surplus);
   if (!grow(account, *admitted)) return -1;
   account->admitted += *admitted;
   return 0;
@@ -82,9 +88,26 @@ bool account_answer(struct account *account, uint64_t ticket, uint64_t reserved,
   if (ticket > account->answered) {
     account->answered = ticket;
     account->reserved = reserved;
-    uint64_t asked = plus(plus(before, handed > 0 ? (uint64_t)handed : 0), account->admitted);
+    uint64_t asked = plus(plus(before, handed > 0 ? whole(account, (uint64_t)handed) : 0), account->admitted);
     if (handed > 0 && reserved > asked) account->surplus = more(account->surplus, reserved - asked);
   }
+  return settle(account);
+}
+
+bool account_adjust(struct account *account, int64_t reserved, uint64_t admitted) {
+  GUARD_HOLD(&account->lock);
+  account->answered = ++account->questions;
+  account->admitted -= admitted < account->admitted ? admitted : account->admitted;
+  if (reserved >= 0) account->reserved = plus(account->reserved, (uint64_t)reserved);
+  if (reserved < 0)
+    account->reserved -= (uint64_t)-reserved < account->reserved ? (uint64_t)-reserved : account->reserved;
+  return settle(account);
+}
+
+bool account_raise(struct account *account, uint64_t reserved) {
+  GUARD_HOLD(&account->lock);
+  uint64_t without = reserved > account->admitted ? reserved - account->admitted : 0;
+  account->reserved = more(account->reserved, without);
   return settle(account);
 }
 
@@ -92,6 +115,21 @@ void account_clamp(struct account *account) {
   GUARD_HOLD(&account->lock);
   if (account->handed > account->reserved) account->handed = account->reserved;
   (void)settle(account);
+}
+
+uint64_t account_charged(struct account *account) {
+  GUARD_HOLD(&account->lock);
+  return account->charged;
+}
+
+uint64_t account_reserved(struct account *account) {
+  GUARD_HOLD(&account->lock);
+  return account->reserved;
+}
+
+uint64_t account_of_share(struct account *account, unsigned share) {
+  GUARD_HOLD(&account->lock);
+  return account->by_share[share];
 }
 
 bool account_is_used(struct account *account) {

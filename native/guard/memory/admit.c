@@ -1,19 +1,23 @@
 #include "admit.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
+#include "overhead.h"
 #include "pool.h"
+
+void admit_reclaim(CUdevice device) {
+  pool_trim(device);
+  overhead_measure_sometimes(device);
+}
 
 static CUresult admit_to(struct admission *admission, share_set shares, uint64_t bytes) {
   int share = share_reserve(shares, bytes);
   if (share < 0) {
-    pool_trim(admission->place.device);
+    admit_reclaim(admission->place.device);
     share = share_reserve(shares, bytes);
   }
-  if (share < 0) {
-    share_count_refusal(shares);
-    return CUDA_ERROR_OUT_OF_MEMORY;
-  }
+  if (share < 0) return CUDA_ERROR_OUT_OF_MEMORY;
   admission->charged = true;
   admission->share = (unsigned)share;
   return CUDA_SUCCESS;
@@ -29,11 +33,18 @@ CUresult admit_shares(CUdevice device, share_set *out) {
   return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
-CUresult admit(struct admission *admission, const struct device_place *place, uint64_t bytes) {
+CUresult admit_quietly(struct admission *admission, const struct device_place *place, uint64_t bytes) {
   share_set shares;
   *admission = (struct admission){.charged = false, .bytes = bytes, .place = *place};
   CUresult result = admit_shares(place->device, &shares);
   return result == CUDA_SUCCESS && shares != 0 ? admit_to(admission, shares, bytes) : result;
+}
+
+CUresult admit(struct admission *admission, const struct device_place *place, uint64_t bytes) {
+  share_set shares;
+  CUresult result = admit_quietly(admission, place, bytes);
+  if (result != CUDA_SUCCESS && device_shares(place->device, &shares)) share_count_refusal(shares);
+  return result;
 }
 
 void admit_cancel(struct admission *admission) {
@@ -54,27 +65,33 @@ bool admit_resize(struct admission *admission, uint64_t bytes) {
 void admit_refund(const ledger_entry *entry) {
   if (entry->account == ACCOUNT_POOL) {
     pool_freed((CUmemoryPool)(uintptr_t)entry->owner, entry->bytes);
+  } else if (entry->account == ACCOUNT_MANAGED) {
+    share_release_managed(entry->share, entry->bytes);
   } else if (entry->bytes != 0) {
     share_release(entry->share, entry->bytes);
   }
 }
 
-static bool keep(struct admission *admission, enum ledger_kind kind, uint64_t key) {
-  if (!admission->charged) return true;
-  ledger_entry old, entry = {
-                        .key = key,
-                        .bytes = admission->bytes,
-                        .owner = admission->place.owner,
-                        .references = 1,
-                        .share = (uint16_t)admission->share,
-                        .kind = (uint8_t)kind,
-                    };
-  if (!ledger_put(&entry, &old)) {
-    admit_cancel(admission);
-    return false;
-  }
+bool admit_remember(const ledger_entry *entry) {
+  ledger_entry old;
+  if (!ledger_put(entry, &old)) return false;
   if (old.kind != LEDGER_NONE) admit_refund(&old); /* the driver gave the same address again: the old piece was gone */
   return true;
+}
+
+static bool keep(struct admission *admission, enum ledger_kind kind, uint64_t key) {
+  if (!admission->charged) return true;
+  ledger_entry entry = {
+      .key = key,
+      .bytes = admission->bytes,
+      .owner = admission->place.owner,
+      .references = 1,
+      .share = (uint16_t)admission->share,
+      .kind = (uint8_t)kind,
+  };
+  if (admit_remember(&entry)) return true;
+  admit_cancel(admission);
+  return false;
 }
 
 CUresult admit_settle(struct admission *admission, CUresult result, enum ledger_kind kind, uint64_t key,
@@ -101,10 +118,18 @@ CUresult refund_end(const struct refund *refund, CUresult result) {
   return result;
 }
 
-void admit_refund_owned(uint64_t owner) {
+uint64_t admit_estate(uint64_t owner) {
+  static atomic_uint_fast64_t last;
+  uint64_t estate = atomic_fetch_add(&last, 1) | (uint64_t)1 << 63; /* no driver's object has such an address */
+  ledger_bequeath(owner, estate);
+  return estate;
+}
+
+void admit_estate_settle(uint64_t estate, uint64_t owner, bool ended) {
   static const enum ledger_kind kinds[] = {LEDGER_POINTER, LEDGER_ARRAY};
   ledger_entry entry;
-  for (unsigned i = 0; owner != 0 && i < sizeof kinds / sizeof kinds[0]; i++) {
-    while (ledger_take_owned(kinds[i], owner, &entry)) admit_refund(&entry);
+  if (!ended) ledger_bequeath(estate, owner);
+  for (unsigned i = 0; ended && i < sizeof kinds / sizeof kinds[0]; i++) {
+    while (ledger_take_owned(kinds[i], estate, &entry)) admit_refund(&entry);
   }
 }

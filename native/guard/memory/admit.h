@@ -21,7 +21,11 @@ struct admission {
 
 /* The shares of a device, none where it has none here; CUDA_ERROR_OUT_OF_MEMORY when that cannot be known. */
 CUresult admit_shares(CUdevice device, share_set *out);
-/* CUDA_SUCCESS, or CUDA_ERROR_OUT_OF_MEMORY and nothing is charged. */
+/* Before a refusal: has the driver give back what this process does not need, and looks what it holds now. */
+void admit_reclaim(CUdevice device);
+/* CUDA_SUCCESS, or CUDA_ERROR_OUT_OF_MEMORY and nothing is charged.  admit_quietly does not count the refusal: the caller has another
+ * way to serve the request. */
+CUresult admit_quietly(struct admission *admission, const struct device_place *place, uint64_t bytes);
 CUresult admit(struct admission *admission, const struct device_place *place, uint64_t bytes);
 /* The driver gave nothing. */
 void admit_cancel(struct admission *admission);
@@ -33,6 +37,8 @@ typedef void admit_undo(uint64_t key);
  * remembered the memory is given back, and the answer is CUDA_ERROR_OUT_OF_MEMORY. */
 CUresult admit_settle(struct admission *admission, CUresult result, enum ledger_kind kind, uint64_t key,
                       admit_undo *undo);
+/* Remembers under key that bytes are charged to the share, and by what account; false when there is no room to. */
+bool admit_remember(const ledger_entry *entry);
 /* Gives back what an entry taken from the ledger was charged for. */
 void admit_refund(const ledger_entry *entry);
 
@@ -45,7 +51,9 @@ struct refund {
 struct refund refund_begin(enum ledger_kind kind, uint64_t key);
 CUresult refund_end(const struct refund *refund, CUresult result);
 
-/* Gives back all that died with its owner (see struct device_place). */
-void admit_refund_owned(uint64_t owner);
+/* Around a call of the driver that ends an owner (see struct device_place) and with it all that it owns.  Meanwhile the estate is nobody's,
+ * because the driver may give a new owner the old one's name before we are told. */
+uint64_t admit_estate(uint64_t owner);
+void admit_estate_settle(uint64_t estate, uint64_t owner, bool ended);
 
 #endif

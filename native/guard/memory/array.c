@@ -3,6 +3,7 @@
  * Only the driver knows their layout; charged is what their elements need.  Sparse and deferred arrays have no memory of their own. */
 #include "admit.h"
 #include "driver.h"
+#include "flight.h"
 #include "gate.h"
 
 struct shape {
@@ -61,6 +62,7 @@ static CUresult create(guard_function *function, CUarray *array, const void *des
   create_fn *real = (create_fn *)function;
   if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
   GATE(limited);
+  FLIGHT;
   struct device_place place;
   if (!limited || array == NULL || descriptor == NULL || !device_current(&place)) return real(array, descriptor);
   struct admission admission;
@@ -95,6 +97,7 @@ GUARD_EXPORT CUresult cuArray3DCreate_v2(CUarray *array, const CUDA_ARRAY3D_DESC
 
 GUARD_EXPORT CUresult cuArrayDestroy(CUarray array) {
   BEGIN_HOOK(cuArrayDestroy, CUDA_ERROR_NOT_INITIALIZED);
+  FLIGHT;
   if (!limited) return real(array);
   struct refund refund = refund_begin(LEDGER_ARRAY, (uintptr_t)array);
   return refund_end(&refund, real(array));
@@ -103,6 +106,7 @@ GUARD_EXPORT CUresult cuArrayDestroy(CUarray array) {
 GUARD_EXPORT CUresult cuMipmappedArrayCreate(CUmipmappedArray *array, const CUDA_ARRAY3D_DESCRIPTOR *descriptor,
                                              unsigned int levels) {
   BEGIN_HOOK(cuMipmappedArrayCreate, CUDA_ERROR_NOT_INITIALIZED);
+  FLIGHT;
   struct device_place place;
   if (!limited || array == NULL || descriptor == NULL || !device_current(&place))
     return real(array, descriptor, levels);
@@ -116,6 +120,7 @@ GUARD_EXPORT CUresult cuMipmappedArrayCreate(CUmipmappedArray *array, const CUDA
 
 GUARD_EXPORT CUresult cuMipmappedArrayDestroy(CUmipmappedArray array) {
   BEGIN_HOOK(cuMipmappedArrayDestroy, CUDA_ERROR_NOT_INITIALIZED);
+  FLIGHT;
   if (!limited) return real(array);
   struct refund refund = refund_begin(LEDGER_ARRAY, (uintptr_t)array);
   return refund_end(&refund, real(array));

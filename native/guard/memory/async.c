@@ -4,7 +4,9 @@
  * graph that is recorded, and takes no memory yet. */
 #include "admit.h"
 #include "driver.h"
+#include "flight.h"
 #include "gate.h"
+#include "overflow.h"
 #include "pool.h"
 
 typedef CUresult alloc_async_fn(CUdeviceptr *pointer, size_t bytes, CUstream stream);
@@ -43,20 +45,18 @@ static bool takes_memory(CUstream stream, bool *may_wait) {
 
 /* Remembers whom the pointer's release is to be told to. */
 static bool remember(CUdeviceptr pointer, size_t bytes, CUmemoryPool pool) {
-  ledger_entry old, entry = {.key = pointer,
-                             .bytes = bytes,
-                             .owner = (uintptr_t)pool,
-                             .references = 1,
-                             .kind = LEDGER_POINTER,
-                             .account = ACCOUNT_POOL};
-  if (!ledger_put(&entry, &old)) return false;
-  if (old.kind != LEDGER_NONE) admit_refund(&old); /* the driver gave the same address again: the old piece was gone */
-  return true;
+  ledger_entry entry = {.key = pointer,
+                        .bytes = bytes,
+                        .owner = (uintptr_t)pool,
+                        .references = 1,
+                        .kind = LEDGER_POINTER,
+                        .account = ACCOUNT_POOL};
+  return admit_remember(&entry);
 }
 
 static CUresult order(const struct call *call, struct pool_order *order) {
   CUresult result = pool_admit(order);
-  if (result != CUDA_SUCCESS) return result;
+  if (result != CUDA_SUCCESS) return overflow_allocate(call->pointer, call->bytes, pool_device(order->pool));
   result = ask_driver(call);
   bool granted = result == CUDA_SUCCESS;
   bool fits = pool_settle(order, granted);
@@ -68,6 +68,7 @@ static CUresult order(const struct call *call, struct pool_order *order) {
 
 static CUresult allocate(struct call *call) {
   GATE(limited);
+  FLIGHT;
   struct device_place place;
   bool may_wait;
   struct pool *pool;
@@ -93,16 +94,27 @@ static CUresult alloc_from_pool(alloc_from_pool_fn *real, struct call call) {
   return allocate(&call);
 }
 
-static CUresult free_async(free_async_fn *real, CUdeviceptr pointer, CUstream stream) {
-  if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
-  GATE(limited);
-  if (!limited) return real(pointer, stream);
-  struct refund refund = refund_begin(LEDGER_POINTER, pointer);
-  return refund_end(&refund, real(pointer, stream));
-}
-
 /* The per-thread twins' stream 0 is what the others call CU_STREAM_PER_THREAD. */
 static CUstream per_thread(CUstream stream) { return stream == NULL ? CU_STREAM_PER_THREAD : stream; }
+
+/* Managed memory that stands for stream-ordered memory (overflow.h) cannot be freed in a stream's order but after it. */
+static CUresult free_managed(CUdeviceptr pointer, CUstream seen) {
+  __typeof__(&cuStreamSynchronize) wait = REAL(cuStreamSynchronize);
+  __typeof__(&cuMemFree_v2) release = REAL(cuMemFree_v2);
+  if (wait == NULL || release == NULL) return CUDA_ERROR_NOT_INITIALIZED;
+  CUresult result = wait(seen);
+  return result == CUDA_SUCCESS ? release(pointer) : result;
+}
+
+static CUresult free_async(free_async_fn *real, CUdeviceptr pointer, CUstream stream, CUstream seen) {
+  if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
+  GATE(limited);
+  FLIGHT;
+  if (!limited) return real(pointer, stream);
+  struct refund refund = refund_begin(LEDGER_POINTER, pointer);
+  bool managed = refund.found && refund.entry.account == ACCOUNT_MANAGED;
+  return refund_end(&refund, managed ? free_managed(pointer, seen) : real(pointer, stream));
+}
 
 #define CALL(...) \
   (struct call) { .pointer = pointer, .bytes = bytes, .stream = stream, __VA_ARGS__ }
@@ -125,11 +137,11 @@ GUARD_EXPORT CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr *pointer, size_t 
 }
 
 GUARD_EXPORT CUresult cuMemFreeAsync(CUdeviceptr pointer, CUstream stream) {
-  return free_async(REAL(cuMemFreeAsync), pointer, stream);
+  return free_async(REAL(cuMemFreeAsync), pointer, stream, stream);
 }
 
 GUARD_EXPORT CUresult cuMemFreeAsync_ptsz(CUdeviceptr pointer, CUstream stream) {
-  return free_async(REAL(cuMemFreeAsync_ptsz), pointer, stream);
+  return free_async(REAL(cuMemFreeAsync_ptsz), pointer, stream, per_thread(stream));
 }
 
 /* ---- pools ---- */

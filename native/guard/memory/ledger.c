@@ -132,6 +132,18 @@ static bool take_some(const struct wanted *wanted, ledger_entry *out) {
   return false;
 }
 
+void ledger_bequeath(uint64_t from, uint64_t to) {
+  for (unsigned s = 0; s < SHARDS; s++) {
+    struct shard *shard = &shards[s];
+    GUARD_HOLD(&shard->lock);
+    for (uint32_t i = 0; i < shard->capacity; i++) {
+      ledger_entry *entry = &shard->entries[i];
+      bool owned = entry->kind == LEDGER_POINTER || entry->kind == LEDGER_ARRAY;
+      if (owned && entry->owner == from) entry->owner = to;
+    }
+  }
+}
+
 bool ledger_take_owned(enum ledger_kind kind, uint64_t owner, ledger_entry *out) {
   return take_some(&(struct wanted){.kind = kind, .owner = owner, .from = 0, .to = UINT64_MAX}, out);
 }

@@ -15,6 +15,7 @@ enum ledger_kind {
   LEDGER_HANDLE,  /* CUmemGenericAllocationHandle */
   LEDGER_ARRAY,   /* CUarray, CUmipmappedArray */
   LEDGER_MAPPING, /* an address range: which handle lies behind it; nothing is charged for it */
+  LEDGER_CONTEXT, /* CUcontext: what the driver took for it; charged as overhead */
   LEDGER_POOL,    /* CUmemoryPool: share is its place in the table of pools; nothing is charged for it */
 };
 
@@ -22,6 +23,7 @@ enum ledger_kind {
 enum ledger_account {
   ACCOUNT_SHARE = 0, /* the share */
   ACCOUNT_POOL,      /* the pool that is its owner */
+  ACCOUNT_MANAGED,   /* the share, as managed memory beyond its part of the card */
 };
 
 typedef struct ledger_entry {
@@ -45,6 +47,8 @@ bool ledger_take(enum ledger_kind kind, uint64_t key, ledger_entry *out);
 bool ledger_get(enum ledger_kind kind, uint64_t key, ledger_entry *out);
 /* Adds to an entry's references and returns the new number; UINT32_MAX when it is unknown. */
 uint32_t ledger_refer(enum ledger_kind kind, uint64_t key, int32_t change);
+/* Gives what belongs to an owner to another one.  Looks at all entries. */
+void ledger_bequeath(uint64_t from, uint64_t to);
 /* Removes some entry of the kind with this owner; false when there is none (left).  Looks at all entries. */
 bool ledger_take_owned(enum ledger_kind kind, uint64_t owner, ledger_entry *out);
 /* Removes some entry of the kind with from <= key < to; false when there is none (left).  Looks at all entries. */

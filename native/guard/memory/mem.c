@@ -4,7 +4,9 @@
  * the device).  The driver's own rounding is not charged. */
 #include "admit.h"
 #include "driver.h"
+#include "flight.h"
 #include "gate.h"
+#include "overflow.h"
 
 enum { PITCH_ALIGNMENT = 512 }; /* of every device so far; a driver that takes more is charged more afterwards */
 
@@ -19,17 +21,19 @@ static CUresult settle(struct admission *admission, CUresult result, CUdeviceptr
 
 GUARD_EXPORT CUresult cuMemAlloc_v2(CUdeviceptr *pointer, size_t bytes) {
   BEGIN_HOOK(cuMemAlloc_v2, CUDA_ERROR_NOT_INITIALIZED);
+  FLIGHT;
   struct device_place place;
   if (!limited || pointer == NULL || !device_current(&place)) return real(pointer, bytes);
   struct admission admission;
-  CUresult result = admit(&admission, &place, bytes);
-  if (result != CUDA_SUCCESS) return result;
+  CUresult result = admit_quietly(&admission, &place, bytes);
+  if (result != CUDA_SUCCESS) return overflow_allocate(pointer, bytes, place.device);
   result = real(pointer, bytes);
   return settle(&admission, result, *pointer);
 }
 
 GUARD_EXPORT CUresult cuMemAlloc(CUdeviceptr_v1 *pointer, unsigned int bytes) {
   BEGIN_HOOK(cuMemAlloc, CUDA_ERROR_NOT_INITIALIZED);
+  FLIGHT;
   struct device_place place;
   if (!limited || pointer == NULL || !device_current(&place)) return real(pointer, bytes);
   struct admission admission;
@@ -41,11 +45,12 @@ GUARD_EXPORT CUresult cuMemAlloc(CUdeviceptr_v1 *pointer, unsigned int bytes) {
 
 GUARD_EXPORT CUresult cuMemAllocManaged(CUdeviceptr *pointer, size_t bytes, unsigned int flags) {
   BEGIN_HOOK(cuMemAllocManaged, CUDA_ERROR_NOT_INITIALIZED);
+  FLIGHT;
   struct device_place place;
   if (!limited || pointer == NULL || !device_current(&place)) return real(pointer, bytes, flags);
   struct admission admission;
-  CUresult result = admit(&admission, &place, bytes);
-  if (result != CUDA_SUCCESS) return result;
+  CUresult result = admit_quietly(&admission, &place, bytes);
+  if (result != CUDA_SUCCESS) return overflow_allocate(pointer, bytes, place.device);
   result = real(pointer, bytes, flags);
   return settle(&admission, result, *pointer);
 }
@@ -66,15 +71,25 @@ static CUresult settle_pitched(struct admission *admission, CUresult result, CUd
   return settle(admission, result, pointer);
 }
 
+/* Managed memory has no pitch of its own: the alignment of every device so far serves. */
+static CUresult overflow_pitched(CUdeviceptr *pointer, size_t *pitch, uint64_t bytes, size_t height, CUdevice device) {
+  if (height == 0) return CUDA_ERROR_OUT_OF_MEMORY;
+  CUresult result = overflow_allocate(pointer, bytes, device);
+  if (result == CUDA_SUCCESS) *pitch = (size_t)(bytes / height);
+  return result;
+}
+
 GUARD_EXPORT CUresult cuMemAllocPitch_v2(CUdeviceptr *pointer, size_t *pitch, size_t width, size_t height,
                                          unsigned int element) {
   BEGIN_HOOK(cuMemAllocPitch_v2, CUDA_ERROR_NOT_INITIALIZED);
+  FLIGHT;
   struct device_place place;
   if (!limited || pointer == NULL || pitch == NULL || !device_current(&place))
     return real(pointer, pitch, width, height, element);
   struct admission admission;
-  CUresult result = admit(&admission, &place, pitched_bytes(width, height));
-  if (result != CUDA_SUCCESS) return result;
+  CUresult result = admit_quietly(&admission, &place, pitched_bytes(width, height));
+  if (result != CUDA_SUCCESS)
+    return overflow_pitched(pointer, pitch, pitched_bytes(width, height), height, place.device);
   result = real(pointer, pitch, width, height, element);
   return settle_pitched(&admission, result, *pointer, (uint64_t)*pitch * height);
 }
@@ -82,6 +97,7 @@ GUARD_EXPORT CUresult cuMemAllocPitch_v2(CUdeviceptr *pointer, size_t *pitch, si
 GUARD_EXPORT CUresult cuMemAllocPitch(CUdeviceptr_v1 *pointer, unsigned int *pitch, unsigned int width,
                                       unsigned int height, unsigned int element) {
   BEGIN_HOOK(cuMemAllocPitch, CUDA_ERROR_NOT_INITIALIZED);
+  FLIGHT;
   struct device_place place;
   if (!limited || pointer == NULL || pitch == NULL || !device_current(&place))
     return real(pointer, pitch, width, height, element);
@@ -94,6 +110,7 @@ GUARD_EXPORT CUresult cuMemAllocPitch(CUdeviceptr_v1 *pointer, unsigned int *pit
 
 GUARD_EXPORT CUresult cuMemFree_v2(CUdeviceptr pointer) {
   BEGIN_HOOK(cuMemFree_v2, CUDA_ERROR_NOT_INITIALIZED);
+  FLIGHT;
   if (!limited) return real(pointer);
   struct refund refund = refund_begin(LEDGER_POINTER, pointer);
   return refund_end(&refund, real(pointer));
@@ -101,6 +118,7 @@ GUARD_EXPORT CUresult cuMemFree_v2(CUdeviceptr pointer) {
 
 GUARD_EXPORT CUresult cuMemFree(CUdeviceptr_v1 pointer) {
   BEGIN_HOOK(cuMemFree, CUDA_ERROR_NOT_INITIALIZED);
+  FLIGHT;
   if (!limited) return real(pointer);
   struct refund refund = refund_begin(LEDGER_POINTER, pointer);
   return refund_end(&refund, real(pointer));

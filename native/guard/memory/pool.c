@@ -68,14 +68,24 @@ static bool remember(CUmemoryPool handle, uint16_t index) {
   return ledger_put(&entry, &replaced);
 }
 
+/* What a pool grows by. */
+static uint64_t granule_of(CUdevice device) {
+  cuMemGetAllocationGranularity_fn *ask_driver = DRIVER(cuMemGetAllocationGranularity);
+  CUmemAllocationProp prop = {.type = CU_MEM_ALLOCATION_TYPE_PINNED,
+                              .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = device}};
+  size_t bytes = 0;
+  bool known = ask_driver != NULL && ask_driver(&bytes, &prop, CU_MEM_ALLOC_GRANULARITY_MINIMUM) == CUDA_SUCCESS;
+  return known && bytes != 0 ? bytes : 1;
+}
+
 /* With the table's lock. */
-static struct pool *enter(CUmemoryPool handle, CUdevice device, share_set shares) {
+static struct pool *enter(CUmemoryPool handle, CUdevice device, share_set shares, uint64_t granule) {
   uint32_t at = 0, count = atomic_load(&pool_count);
   while (at < count && pools[at].handle != NULL) at++;
   if (at == MOST_POOLS || !remember(handle, (uint16_t)at)) return NULL;
   pools[at].device = device;
   atomic_store(&pools[at].closing, false);
-  account_open(&pools[at].account, shares);
+  account_open(&pools[at].account, shares, granule);
   pools[at].handle = handle;
   if (at == count) atomic_store(&pool_count, count + 1);
   return &pools[at];
@@ -89,9 +99,10 @@ CUresult pool_find(CUmemoryPool handle, CUdevice on_device, struct pool **out) {
   share_set shares;
   CUresult result = admit_shares(device, &shares);
   if (result != CUDA_SUCCESS || shares == 0) return result;
+  uint64_t granule = granule_of(device);
   GUARD_HOLD(&table_lock);
   *out = known(handle, &found);
-  if (!found) *out = enter(handle, device, shares);
+  if (!found) *out = enter(handle, device, shares, granule);
   return *out != NULL || found ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
 
@@ -108,12 +119,13 @@ CUresult pool_admit(struct pool_order *order) {
   struct pool *pool = order->pool;
   for (int effort = 0; effort < (order->may_wait && wait != NULL ? 3 : 2); effort++) {
     if (effort == 2) (void)wait(order->stream);
-    if (effort > 0) pool_trim(pool->device);
+    if (effort > 0) admit_reclaim(pool->device);
     if (account_begin(&pool->account, order->bytes, &order->admitted) == 0) return CUDA_SUCCESS;
   }
-  share_count_refusal(pool->account.shares);
   return CUDA_ERROR_OUT_OF_MEMORY;
 }
+
+CUdevice pool_device(const struct pool *pool) { return pool->device; }
 
 bool pool_settle(const struct pool_order *order, bool granted) {
   return ask(order->pool, granted ? (int64_t)order->bytes : 0, order->admitted);

@@ -166,4 +166,6 @@ uint64_t prim_boottime_ns(void) { return clock_ns(CLOCK_BOOTTIME); }
 
 uint64_t prim_monotonic_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
 
+uint64_t prim_realtime_ns(void) { return clock_ns(CLOCK_REALTIME); }
+
 uint64_t prim_coarse_ns(void) { return clock_ns(CLOCK_MONOTONIC_COARSE); }

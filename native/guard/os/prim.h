@@ -56,6 +56,7 @@ int prim_each_directory(const char *path, int (*visit)(const char *name, void *c
 int32_t prim_pid(void);
 uint64_t prim_boottime_ns(void);
 uint64_t prim_monotonic_ns(void);
+uint64_t prim_realtime_ns(void);
 uint64_t prim_coarse_ns(void); /* monotonic, ticks every few milliseconds, cheap */
 
 #endif

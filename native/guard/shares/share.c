@@ -173,6 +173,26 @@ void share_force(unsigned share, uint64_t bytes) { usage_force(&shares[share].us
 
 void share_note_overhead(unsigned share, uint64_t bytes) { usage_note_overhead(&shares[share].usage, bytes); }
 
+uint64_t share_held(share_set set) {
+  uint64_t sum = 0;
+  for (; set != 0; set &= set - 1) sum = usage_add(sum, usage_held(&shares[__builtin_ctzll(set)].usage));
+  return sum;
+}
+
+enum share_knowledge share_context_bytes(unsigned share, uint64_t *bytes) {
+  guard_usage *usage = &shares[share].usage;
+  if (usage_context_bytes(usage, bytes)) return SHARE_KNOWS;
+  if (!usage_learning_begins(usage)) return SHARE_WAIT;
+  if (!usage_context_bytes(usage, bytes)) return SHARE_LEARN;
+  usage_learning_ends(usage); /* somebody found it out between the two questions */
+  return SHARE_KNOWS;
+}
+
+void share_learned_context(unsigned share, bool known, uint64_t bytes) {
+  if (known) usage_learn_context(&shares[share].usage, bytes);
+  usage_learning_ends(&shares[share].usage);
+}
+
 void share_count_refusal(share_set set) {
   if (set != 0) usage_count_refusal(&shares[__builtin_ctzll(set)].usage);
 }
@@ -183,21 +203,22 @@ void share_release_managed(unsigned share, uint64_t bytes) {
   usage_release(&shares[share].usage, USAGE_MANAGED, bytes);
 }
 
+static void add_to(struct share_sum *sum, uint64_t limit, uint64_t used, bool known) {
+  sum->limit_bytes = usage_add(sum->limit_bytes, limit);
+  sum->used_bytes = usage_add(sum->used_bytes, known ? used : limit);
+  sum->free_bytes = usage_add(sum->free_bytes, known ? usage_sub(limit, used) : 0);
+}
+
 void share_look(share_set set, struct share_view *out) {
   memset(out, 0, sizeof *out);
   out->limited = true;
   for (; set != 0; set &= set - 1) {
     struct share *share = &shares[__builtin_ctzll(set)];
-    uint64_t limit = limit_of(share, USAGE_DEVICE), managed = limit_of(share, USAGE_MANAGED);
-    uint64_t whole = usage_add(limit, managed), used[USAGE_KINDS] = {whole, 0};
+    uint64_t limit = limit_of(share, USAGE_DEVICE), managed = limit_of(share, USAGE_MANAGED), used[USAGE_KINDS];
     bool known = usage_view(&share->usage, used, NULL) == 0;
     if (limit == 0) out->limited = false;
-    out->limit_bytes = usage_add(out->limit_bytes, whole);
-    out->used_bytes = usage_add(out->used_bytes, usage_add(used[USAGE_DEVICE], used[USAGE_MANAGED]));
-    if (!known) continue;
-    uint64_t on_device = usage_sub(limit, used[USAGE_DEVICE]);
-    out->free_on_device = usage_add(out->free_on_device, on_device);
-    out->free_bytes = usage_add(out->free_bytes, usage_add(on_device, usage_sub(managed, used[USAGE_MANAGED])));
+    add_to(&out->device, limit, used[USAGE_DEVICE], known);
+    add_to(&out->managed, managed, used[USAGE_MANAGED], known);
   }
 }
 

@@ -21,13 +21,14 @@ enum { SHARE_MAX = 64, SHARE_UUID_TEXT = 64 };
 /* A set of shares: bit i is share i. */
 typedef uint64_t share_set;
 
-/* What the shares of one device amount to. */
+/* What the shares of one device amount to: by what is counted (enum usage_kind) the sums of the limits, of what the living processes
+ * hold, and of what is left in each share (0 where the usage file cannot be used). */
+struct share_sum {
+  uint64_t limit_bytes, used_bytes, free_bytes;
+};
 struct share_view {
-  bool limited;            /* false: at least one share has no memory limit */
-  uint64_t limit_bytes;    /* sum of the limits, managed memory beyond the card's included */
-  uint64_t used_bytes;     /* sum over the living processes, managed memory included */
-  uint64_t free_bytes;     /* sum of what is left in each; 0 where the usage file cannot be used */
-  uint64_t free_on_device; /* the part of it that is device memory */
+  bool limited; /* false: at least one share has no memory limit */
+  struct share_sum device, managed;
 };
 
 /* First use of the process, or of a forked child. */
@@ -50,6 +51,12 @@ void share_release_managed(unsigned share, uint64_t bytes);
 void share_note_overhead(unsigned share, uint64_t bytes);
 /* Charges what the driver has handed out already, whatever the limit says. */
 void share_force(unsigned share, uint64_t bytes);
+/* What this process is charged for. */
+uint64_t share_held(share_set shares);
+/* What the driver takes for a context: known, or to be found out by this process, which then says so, or being found out by another. */
+enum share_knowledge { SHARE_KNOWS, SHARE_LEARN, SHARE_WAIT };
+enum share_knowledge share_context_bytes(unsigned share, uint64_t *bytes);
+void share_learned_context(unsigned share, bool known, uint64_t bytes);
 /* Counts one request that none of the shares had room for. */
 void share_count_refusal(share_set shares);
 void share_release(unsigned share, uint64_t bytes);

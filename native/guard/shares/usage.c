@@ -208,3 +208,32 @@ hami_usage *usage_join(guard_usage *usage, int *slot) {
   *slot = usage_enter(usage, NULL) == 0 ? usage->slot : USAGE_NO_SLOT;
   return usage->shared;
 }
+
+/* ---- what a context takes ---- */
+
+enum { LEARNING_BYTE = HAMI_USAGE_SLOTS + 1 };
+
+bool usage_context_bytes(guard_usage *usage, uint64_t *bytes) {
+  GUARD_HOLD(&usage->lock);
+  if (usage_enter(usage, NULL) < 0) return false;
+  uint64_t known = usage_load(&usage->shared->header.context_bytes);
+  *bytes = usage_sub(known, 1);
+  return known != 0;
+}
+
+void usage_learn_context(guard_usage *usage, uint64_t bytes) {
+  GUARD_HOLD(&usage->lock);
+  if (usage_enter(usage, NULL) < 0) return;
+  uint64_t *field = &usage->shared->header.context_bytes;
+  if (usage_add(bytes, 1) > usage_load(field)) usage_store(field, usage_add(bytes, 1));
+}
+
+bool usage_learning_begins(guard_usage *usage) {
+  GUARD_HOLD(&usage->lock);
+  return usage_enter(usage, NULL) == 0 && prim_byte_take(usage->fd, usage_byte(LEARNING_BYTE)) == 0;
+}
+
+void usage_learning_ends(guard_usage *usage) {
+  GUARD_HOLD(&usage->lock);
+  (void)prim_byte_drop(usage->fd, usage_byte(LEARNING_BYTE));
+}

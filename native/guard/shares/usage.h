@@ -52,8 +52,16 @@ int usage_reserve(guard_usage *usage, enum usage_kind kind, uint64_t bytes, uint
 void usage_force(guard_usage *usage, uint64_t bytes);
 /* Gives bytes back, at most what this process holds.  Cannot fail: what the file does not take now it takes with the next call. */
 void usage_release(guard_usage *usage, enum usage_kind kind, uint64_t bytes);
+/* Device memory charged to this process. */
+uint64_t usage_held(guard_usage *usage);
 /* Says how much of what this process was charged for the driver took by itself. */
 void usage_note_overhead(guard_usage *usage, uint64_t bytes);
+/* What the driver takes for a context in this share's processes: false while nobody knows. */
+bool usage_context_bytes(guard_usage *usage, uint64_t *bytes);
+void usage_learn_context(guard_usage *usage, uint64_t bytes);
+/* One process at a time finds it out; false while another one does. */
+bool usage_learning_begins(guard_usage *usage);
+void usage_learning_ends(guard_usage *usage);
 /* Counts one request that was refused because of the limit. */
 void usage_count_refusal(guard_usage *usage);
 

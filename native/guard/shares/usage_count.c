@@ -29,12 +29,13 @@ static bool fits(uint64_t used, uint64_t bytes, uint64_t limit) {
   return limit == 0 || (bytes <= limit && used <= limit - bytes);
 }
 
-/* Adds to a counter unless that would pass the limit. */
-static bool raise(uint64_t *total, uint64_t bytes, uint64_t limit) {
+/* Adds to a counter unless that would pass the limit; *reached is then its value. */
+static bool raise(uint64_t *total, uint64_t bytes, uint64_t limit, uint64_t *reached) {
   for (;;) {
     uint64_t now = usage_load(total);
     if (!fits(now, bytes, limit)) return false;
-    if (swap(total, now, usage_add(now, bytes))) return true;
+    *reached = usage_add(now, bytes);
+    if (swap(total, now, *reached)) return true;
   }
 }
 
@@ -45,9 +46,11 @@ static void lower(uint64_t *total, uint64_t bytes) {
   } while (bytes != 0 && !swap(total, now, usage_sub(now, bytes)));
 }
 
-static void note_peak(hami_usage_header *header) {
-  uint64_t used = usage_load(&header->used_bytes), peak = usage_load(&header->peak_bytes);
-  if (__builtin_expect(used > peak, 0)) (void)swap(&header->peak_bytes, peak, used);
+static void note_peak(hami_usage_header *header, enum usage_kind kind, uint64_t reached) {
+  uint64_t peak = usage_load(&header->peak_bytes);
+  while (kind == USAGE_DEVICE && __builtin_expect(reached > peak, 0) && !swap(&header->peak_bytes, peak, reached)) {
+    peak = usage_load(&header->peak_bytes);
+  }
 }
 
 /* ---- the dead ---- */
@@ -164,7 +167,8 @@ static bool try_reserve(guard_usage *usage, enum usage_kind kind, uint64_t bytes
   uint32_t began = change_begins(usage);
   usage_store(fields.moving, bytes);
   usage_store(fields.used, usage_add(usage->held[kind], bytes));
-  bool room = raise(fields.total, bytes, limit);
+  uint64_t reached = 0;
+  bool room = raise(fields.total, bytes, limit, &reached);
   if (room) {
     usage->held[kind] = usage_add(usage->held[kind], bytes);
   } else {
@@ -172,6 +176,7 @@ static bool try_reserve(guard_usage *usage, enum usage_kind kind, uint64_t bytes
   }
   usage_store(fields.moving, 0);
   change_ends(usage, began);
+  if (room) note_peak(&usage->shared->header, kind, reached);
   return room;
 }
 
@@ -190,9 +195,7 @@ int usage_reserve(guard_usage *usage, enum usage_kind kind, uint64_t bytes, uint
     recount(usage);
     room = try_reserve(usage, kind, bytes, limit);
   }
-  if (!room) return guard_fail(err, ENOMEM, "the share is full");
-  note_peak(&usage->shared->header);
-  return 0;
+  return room ? 0 : guard_fail(err, ENOMEM, "the share is full");
 }
 
 void usage_force(guard_usage *usage, uint64_t bytes) {
@@ -201,7 +204,6 @@ void usage_force(guard_usage *usage, uint64_t bytes) {
     usage->held[USAGE_DEVICE] = usage_add(usage->held[USAGE_DEVICE], bytes);
   } else {
     (void)try_reserve(usage, USAGE_DEVICE, bytes, 0);
-    note_peak(&usage->shared->header);
   }
 }
 
@@ -223,17 +225,23 @@ void usage_release(guard_usage *usage, enum usage_kind kind, uint64_t bytes) {
 void usage_publish(guard_usage *usage) {
   hami_usage_slot *slot = &usage->shared->slots[usage->slot];
   uint32_t began = change_begins(usage);
+  uint64_t reached;
   for (int kind = 0; kind < USAGE_KINDS; kind++) {
     struct fields fields = fields_of(usage->shared, (uint32_t)usage->slot, (enum usage_kind)kind);
     uint64_t held = usage->held[kind];
     if (held == 0) continue;
     usage_store(fields.moving, held);
     usage_store(fields.used, held);
-    (void)raise(fields.total, held, 0);
+    (void)raise(fields.total, held, 0, &reached);
     usage_store(fields.moving, 0);
   }
   usage_store(&slot->overhead_bytes, usage->overhead);
   change_ends(usage, began);
+}
+
+uint64_t usage_held(guard_usage *usage) {
+  GUARD_HOLD(&usage->lock);
+  return usage->held[USAGE_DEVICE];
 }
 
 void usage_note_overhead(guard_usage *usage, uint64_t bytes) {

@@ -2,23 +2,31 @@
 #include "device.h"
 #include "driver.h"
 #include "gate.h"
+#include "pool.h"
 
 static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
+
+static uint64_t plus(uint64_t a, uint64_t b) {
+  uint64_t sum;
+  return __builtin_add_overflow(a, b, &sum) ? UINT64_MAX : sum;
+}
 
 struct memory {
   uint64_t total, free;
   uint64_t used; /* by the share's processes */
 };
 
-/* Replaces the device's figures by the shares'; false when there is nothing to replace. */
+/* Replaces the device's figures by the shares'; false when there is nothing to replace.  Where the shares allow managed memory beyond
+ * their part of the card, it is part of the total: that much a program can allocate. */
 static bool narrow(struct memory *memory, share_set shares) {
   struct share_view view;
   if (shares == 0) return false;
   share_look(shares, &view);
   if (!view.limited) return false;
-  memory->total = least(view.limit_bytes, memory->total);
-  memory->free = least(least(view.free_bytes, memory->free), memory->total);
-  memory->used = least(view.used_bytes, memory->total);
+  uint64_t on_device = least(view.device.limit_bytes, memory->total);
+  memory->total = plus(on_device, view.managed.limit_bytes);
+  memory->free = plus(least(least(view.device.free_bytes, memory->free), on_device), view.managed.free_bytes);
+  memory->used = least(plus(view.device.used_bytes, view.managed.used_bytes), memory->total);
   return true;
 }
 
@@ -30,6 +38,7 @@ static bool narrow_current(struct memory *memory) {
 
 GUARD_EXPORT CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes) {
   BEGIN_HOOK(cuMemGetInfo_v2, CUDA_ERROR_NOT_INITIALIZED);
+  if (limited) pool_refresh();
   CUresult result = real(free_bytes, total_bytes);
   if (!limited || result != CUDA_SUCCESS) return result;
   struct memory memory = {
@@ -44,6 +53,7 @@ GUARD_EXPORT CUresult cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes) {
 
 GUARD_EXPORT CUresult cuMemGetInfo(unsigned int *free_bytes, unsigned int *total_bytes) {
   BEGIN_HOOK(cuMemGetInfo, CUDA_ERROR_NOT_INITIALIZED);
+  if (limited) pool_refresh();
   CUresult result = real(free_bytes, total_bytes);
   if (!limited || result != CUDA_SUCCESS) return result;
   struct memory memory = {

@@ -192,7 +192,7 @@ static void start(int device) {
   typedef CUresult set_fn(CUcontext);
   CUcontext context = NULL;
   int result = PLAIN(cuInit, init_fn, 0);
-  if (result == 0) result = PLAIN(cuDevicePrimaryCtxRetain, cuDevicePrimaryCtxRetain_fn, &context, device);
+  if (result == 0) result = CALL(cuDevicePrimaryCtxRetain, &context, device);
   if (result == 0) result = PLAIN(cuCtxSetCurrent, set_fn, context);
   printf("%d\n", result);
 }
@@ -209,6 +209,34 @@ static void nvml_memory(unsigned int index) {
   if (result == 0) result = CALL(nvmlDeviceGetMemoryInfo_v2, device, &two);
   printf("%d %llu %llu %llu %llu %llu %llu %llu\n", result, one.total, one.free, one.used, two.total, two.free,
          two.used, two.reserved);
+}
+
+/* The compute processes by the newest call, when its elders and the call for one entry too few agree with it. */
+static void nvml_processes(unsigned int index) {
+  enum { ROOM = 64 };
+  typedef nvmlReturn_t init_fn(void);
+  typedef nvmlReturn_t handle_fn(unsigned int, nvmlDevice_t *);
+  nvmlDevice_t device = NULL;
+  nvmlProcessInfo_v1_t one[ROOM];
+  nvmlProcessInfo_v2_t two[ROOM];
+  nvmlProcessInfo_t three[ROOM];
+  unsigned int counts[3] = {ROOM, ROOM, ROOM}, few = 0, graphics = ROOM;
+  int result = PLAIN(nvmlInit_v2, init_fn, );
+  if (result == 0) result = PLAIN(nvmlDeviceGetHandleByIndex_v2, handle_fn, index, &device);
+  if (result == 0) result = CALL(nvmlDeviceGetComputeRunningProcesses, device, &counts[0], one);
+  if (result == 0) result = CALL(nvmlDeviceGetComputeRunningProcesses_v2, device, &counts[1], two);
+  if (result == 0) result = CALL(nvmlDeviceGetComputeRunningProcesses_v3, device, &counts[2], three);
+  if (result == 0) result = CALL(nvmlDeviceGetGraphicsRunningProcesses_v3, device, &graphics, three + counts[2]);
+  int asked = CALL(nvmlDeviceGetComputeRunningProcesses_v3, device, &few, NULL);
+  bool agree = counts[0] == counts[2] && counts[1] == counts[2] && few == counts[2] && graphics == 0 &&
+               asked == (few > 0 ? NVML_ERROR_INSUFFICIENT_SIZE : NVML_SUCCESS);
+  for (unsigned int i = 0; i < counts[2] && agree; i++) {
+    agree = one[i].pid == three[i].pid && two[i].pid == three[i].pid &&
+            one[i].usedGpuMemory == three[i].usedGpuMemory && two[i].usedGpuMemory == three[i].usedGpuMemory;
+  }
+  printf("%d", agree ? result : -2);
+  for (unsigned int i = 0; i < counts[2] && agree; i++) printf(" %u %llu", three[i].pid, three[i].usedGpuMemory);
+  printf("\n");
 }
 
 static bool maps_usage_file(void) {
@@ -293,6 +321,7 @@ static bool obey(char *line) {
   if (is(word, "view")) view();
   if (is(word, "null-view")) printf("%d\n", CALL(cuMemGetInfo_v2, NULL, NULL));
   if (is(word, "nvml")) nvml_memory((unsigned int)first);
+  if (is(word, "processes")) nvml_processes((unsigned int)first);
   if (is(word, "reset") || is(word, "release")) reset(word);
   if (is(word, "map")) printf("%d\n", CALL(cuMemMap, 0x100000 + number, 1 << 20, 0, pieces[first].key, 0));
   if (is(word, "unmap")) printf("%d\n", CALL(cuMemUnmap, 0x100000 + first, number));

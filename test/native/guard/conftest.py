@@ -52,9 +52,9 @@ def built_once(
 
 
 def _weak_hooks() -> str:
-    """C that defines every hooked function of CUDA, weakly: what the stub driver does not define says NOT_SUPPORTED."""
+    """C that defines every hooked function, weakly: what the stub driver does not define says NOT_SUPPORTED."""
     table = (output_dir("release") / "generated" / "hook_table.h").read_text()
-    names = re.findall(r"X\(CUDA, (\w+), \w+, \d+", table)
+    names = re.findall(r"X\((?:CUDA|NVML), (\w+), \w+, \d+", table)
     return "".join(f"int {name}(void);\n__attribute__((weak)) int {name}(void) {{ return 801; }}\n" for name in names)
 
 

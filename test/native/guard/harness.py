@@ -70,6 +70,22 @@ class Share:
         return self._header(abi.USAGE_PEAK_BYTES_OFFSET)
 
     @property
+    def managed_bytes(self) -> int:
+        """Managed memory beyond the share's part of the card."""
+        return self._header(abi.USAGE_MANAGED_BYTES_OFFSET)
+
+    @property
+    def overhead_bytes(self) -> int:
+        """The part of used_bytes that the driver took by itself, over all slots."""
+        starts = range(abi.USAGE_HEADER_SIZE, abi.USAGE_SIZE, abi.USAGE_SLOT_SIZE)
+        fields = (
+            slice(start + abi.USAGE_SLOT_OVERHEAD_BYTES_OFFSET, start + abi.USAGE_SLOT_OVERHEAD_BYTES_OFFSET + 8)
+            for start in starts
+        )
+        usage = self.usage
+        return sum(int.from_bytes(usage[field], "little") for field in fields)
+
+    @property
     def refused_total(self) -> int:
         """How many allocations were refused."""
         return self._header(abi.USAGE_REFUSED_TOTAL_OFFSET)
@@ -117,6 +133,7 @@ def _page(
     generation: int = 1,
     cores_percent: int = 0,
     granted_permille: int = 0,
+    managed_bytes: int = 0,
 ) -> bytes:
     return encode(
         Limits(
@@ -128,16 +145,21 @@ def _page(
             qos=Qos.FIXED_SHARE,
             priority=Priority.NORMAL,
             granted_permille=granted_permille,
+            managed_limit_bytes=managed_bytes,
             generation=generation,
         )
     )
 
 
-def make_share(root: Path, name: str, *, uuid: str, memory_bytes: int = 0, cores_percent: int = 0) -> Share:
+def make_share(
+    root: Path, name: str, *, uuid: str, memory_bytes: int = 0, cores_percent: int = 0, managed_bytes: int = 0
+) -> Share:
     """A share of the device `uuid`, with both its files."""
     directory = root / name
     directory.mkdir(parents=True)
-    (directory / "limits").write_bytes(_page(name, uuid=uuid, memory_bytes=memory_bytes, cores_percent=cores_percent))
+    (directory / "limits").write_bytes(
+        _page(name, uuid=uuid, memory_bytes=memory_bytes, cores_percent=cores_percent, managed_bytes=managed_bytes)
+    )
     usage = directory / "usage"
     usage.touch()
     os.truncate(usage, abi.USAGE_SIZE)
@@ -193,9 +215,13 @@ class Client:
     def ask(self, command: str) -> list[str]:
         """Send one command, return the words of its answer."""
         self.tell(command)
+        return self.read(to=command)
+
+    def read(self, *, to: str = "a command") -> list[str]:
+        """The words of the next answer."""
         assert self.process.stdout is not None
         answer = self.process.stdout.readline()
-        assert answer, f"the client ended with {self.process.wait()} at {command!r}"
+        assert answer, f"the client ended with {self.process.wait()} at {to!r}"
         return answer.split()
 
     def tell(self, command: str) -> None:
@@ -213,6 +239,12 @@ class Client:
     def allocate(self, bytes_: int, *, kind: str = "sync") -> int:
         """The CUresult of one allocation."""
         return int(self.ask(f"alloc {kind} {bytes_}")[0])
+
+    def processes(self, index: int = 0) -> list[tuple[int, int]]:
+        """The pids and their memory as NVML tells, which three versions of one call agree on."""
+        result, *words = map(int, self.ask(f"processes {index}"))
+        assert result == 0
+        return list(zip(words[::2], words[1::2], strict=True))
 
     def view(self) -> tuple[int, int, int]:
         """Free and total by cuMemGetInfo, total by cuDeviceTotalMem."""

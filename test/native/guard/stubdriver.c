@@ -19,7 +19,8 @@ cuDeviceGetCount_fn cuDeviceGetCount;
 cuDeviceGetDefaultMemPool_fn cuDeviceGetDefaultMemPool;
 cuDeviceGetMemPool_fn cuDeviceGetMemPool;
 cuMemPoolGetAttribute_fn cuMemPoolGetAttribute;
-cuDevicePrimaryCtxRetain_fn cuDevicePrimaryCtxRetain;
+cuMemAdvise_fn cuMemAdvise;
+cuDeviceGetAttribute_fn cuDeviceGetAttribute;
 cuDevicePrimaryCtxGetState_fn cuDevicePrimaryCtxGetState;
 cuCtxGetCurrent_fn cuCtxGetCurrent;
 cuCtxGetDevice_fn cuCtxGetDevice;
@@ -99,6 +100,17 @@ API CUresult cuMemAlloc(CUdeviceptr_v1 *pointer, unsigned int bytes) {
 API CUresult cuMemFree(CUdeviceptr_v1 pointer) { return cuMemFree_v2(pointer); }
 API CUresult cuMemAllocManaged(CUdeviceptr *pointer, size_t bytes, unsigned int flags) {
   return (void)flags, cuMemAlloc_v2(pointer, bytes);
+}
+/* Memory that prefers the host leaves the device. */
+API CUresult cuMemAdvise(CUdeviceptr pointer, size_t bytes, CUmem_advise advice, CUdevice device) {
+  (void)bytes;
+  if (advice != CU_MEM_ADVISE_SET_PREFERRED_LOCATION || device != CU_DEVICE_CPU) return 0;
+  held[pieces[pointer].device] -= pieces[pointer].size;
+  return pieces[pointer].size = 0, 0;
+}
+API CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice device) {
+  (void)device;
+  return *value = attribute == CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS && getenv("STUB_PASCAL") == NULL, 0;
 }
 API CUresult cuMemAllocPitch_v2(CUdeviceptr *pointer, size_t *pitch, size_t width, size_t height,
                                 unsigned int element) {

@@ -111,3 +111,31 @@ def test_two_shares_of_one_card_add_up(node: Node, programs: Programs, tmp_path:
         assert client.allocate(1) == OUT_OF_MEMORY
         assert [share.used_bytes for share in shares] == [GIB, GIB]
         assert client.view()[:2] == (0, 2 * GIB)
+
+
+def test_processes_are_those_of_the_share(node: Node, programs: Programs, tmp_path: Path) -> None:
+    """Who is seen on the card, and with how much, is who shares the limit: by pid as the program itself sees pids."""
+    uuid = node.cards()[0].uuid
+    ours, theirs = (make_share(tmp_path, name, uuid=uuid, memory_bytes=GIB) for name in ("ours", "theirs"))
+    inside, outside = (
+        Container(programs=programs, driver=node.environment, shares=[s.directory]) for s in (ours, theirs)
+    )
+    with inside.client() as first, inside.client() as second, outside.client() as neighbour:
+        assert neighbour.start().allocate(GIB // 2) == 0
+        assert first.start().processes() == [(first.process.pid, 0)]
+        assert first.allocate(1000) == 0
+        assert second.start().allocate(2000) == 0
+        seen = [(first.process.pid, 1000), (second.process.pid, 2000)]
+        assert sorted(first.processes()) == sorted(second.processes()) == sorted(seen)
+        assert neighbour.processes() == [(neighbour.process.pid, GIB // 2)]
+        second.kill()
+        assert first.processes() == seen[:1]
+
+
+def test_processes_on_a_card_without_a_share_are_the_drivers(node: Node, programs: Programs) -> None:
+    """Without shares the card's processes are what the driver says."""
+    container = Container(programs=programs, driver=node.environment)
+    with container.client() as first, container.client() as second:
+        assert first.start().allocate(1000) == 0
+        second.start()
+        assert sorted(pid for pid, _ in second.processes()) == sorted([first.process.pid, second.process.pid])

@@ -221,7 +221,9 @@ static void test_processes(const char *path) {
     int status;
     CHECK(waitpid(children[i], &status, 0) == children[i] && status == 0);
   }
-  CHECK(*truth == 0 && shared->header.used_bytes == 0 && shared->header.peak_bytes <= SHARED_LIMIT);
+  CHECK(*truth == 0);
+  CHECK(shared->header.used_bytes == 0);
+  CHECK(shared->header.peak_bytes <= SHARED_LIMIT);
 }
 
 enum { THREADS = 8, ROUNDS = 4000 };

@@ -92,7 +92,7 @@ static uint64_t next(uint64_t *state) {
 static void test_account(uint64_t random) {
   enum { PIECES = 32 };
   uint64_t pieces[PIECES] = {0}, refused = 0;
-  account_open(&account, 3);
+  account_open(&account, 3, CHUNK);
   for (int i = 0; i < 100000; i++) {
     uint64_t *piece = &pieces[next(&random) % PIECES];
     if (*piece != 0) {
@@ -123,7 +123,7 @@ static void test_account(uint64_t random) {
 
 /* An old answer that comes in after a newer one changes nothing. */
 static void test_late_answers(void) {
-  account_open(&account, 1);
+  account_open(&account, 1, 1);
   uint64_t first = account_question(&account), second = account_question(&account);
   CHECK(account_answer(&account, second, 500, 0, 0) && used[0] == 500);
   CHECK(account_answer(&account, first, 100, 0, 0) && used[0] == 500);
@@ -144,7 +144,7 @@ static void *allocate_and_free(void *argument) {
 
 static void test_threads(uint64_t seed) {
   pthread_t threads[THREADS];
-  account_open(&account, 1);
+  account_open(&account, 1, CHUNK);
   for (uint64_t i = 0; i < THREADS; i++)
     CHECK(pthread_create(&threads[i], NULL, allocate_and_free, (void *)(uintptr_t)(seed * THREADS + i + 1)) == 0);
   for (int i = 0; i < THREADS; i++) CHECK(pthread_join(threads[i], NULL) == 0);

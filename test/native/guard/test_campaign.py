@@ -1,0 +1,107 @@
+"""Every route to device memory at once, from many processes and threads, some of which are killed: never a byte above the limit.
+
+The observer is the simulated card's own accounting, which keeps the highest sum that it ever held.
+HAMI_CAMPAIGN_OPERATIONS says how many operations there are in all; seeds are fixed, so that a failure can be had again.
+"""
+
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from native.guard.harness import OUT_OF_MEMORY, Container, Node, Programs, Share, make_share, wait_until
+
+OPERATIONS = int(os.environ.get("HAMI_CAMPAIGN_OPERATIONS", "200000"))
+LIMIT = 1 << 30
+CONTEXT = 4 << 20
+PIECES = 24
+MOST_S = 60 + OPERATIONS // 1000
+
+pytestmark = [pytest.mark.native, pytest.mark.timeout(MOST_S)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """How many processes with how many threads; every second process of a `killed` one is killed while the others work."""
+
+    processes: int
+    threads: int
+    killed: bool = False
+    routes: str = "smpaydovc"
+
+    @property
+    def most_bytes(self) -> int:
+        """So large that about twice as much is wanted as there is."""
+        return 4 * LIMIT // (self.processes * self.threads * PIECES // 2)
+
+
+SHAPES = {
+    "one process, eight threads": Shape(processes=1, threads=8),
+    "four processes, four threads each": Shape(processes=4, threads=4, killed=True),
+    "sixteen processes": Shape(processes=16, threads=1, killed=True),
+    "sixty-four processes": Shape(processes=64, threads=1, killed=True),
+}
+
+
+@pytest.fixture
+def node(make_node: Callable[..., Node]) -> Node:
+    """A card whose contexts take memory."""
+    node = make_node()
+    words = ("set", "--root", str(node.root), "--context-overhead", str(CONTEXT))
+    subprocess.run([node.simctl, *words], check=True, capture_output=True)
+    return node
+
+
+@pytest.fixture
+def share(node: Node, tmp_path: Path) -> Share:
+    """A share of 1 GiB of the card."""
+    return make_share(tmp_path, "share", uuid=node.cards()[0].uuid, memory_bytes=LIMIT)
+
+
+@pytest.fixture
+def container(node: Node, programs: Programs, share: Share) -> Container:
+    """A container with that share."""
+    return Container(programs=programs, driver=node.environment, shares=[share.directory])
+
+
+def _hammer(container: Container, shape: Shape, *, seed: int, operations: int) -> "subprocess.Popen[str]":
+    words = (str(seed), str(operations), str(shape.most_bytes), str(shape.threads), shape.routes)
+    command = container.command(container.programs.hammer, *words)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_campaign_over_all_routes_never_holds_a_byte_too_much(
+    name: str, container: Container, node: Node, share: Share
+) -> None:
+    """The highest sum that the card ever saw is within the limit, and in the end nothing is held and nothing charged."""
+    shape = SHAPES[name]
+    operations = OPERATIONS // len(SHAPES) // shape.processes // shape.threads
+    processes = [
+        _hammer(container, shape, seed=seed, operations=0 if shape.killed and seed % 2 else operations)
+        for seed in range(shape.processes)
+    ]
+    try:
+        finishing = processes[::2] if shape.killed else processes
+        for number, process in enumerate(finishing):
+            output, errors = process.communicate(timeout=MOST_S)
+            assert process.returncode in {0, 3}, errors  # 3: its context did not fit
+            assert node.cards()[0].peak_bytes <= LIMIT, output
+            if shape.killed:
+                processes[2 * number + 1].kill()
+        wait_until(lambda: node.cards()[0].used_bytes == 0, what="every process is gone")
+        with container.client() as last:
+            last.start()
+            assert last.allocate(LIMIT - CONTEXT + 1) == OUT_OF_MEMORY
+            assert last.allocate(LIMIT - CONTEXT) == 0
+            assert last.ask("free 0") == ["0"]
+            assert share.used_bytes == node.cards()[0].used_bytes == CONTEXT
+            assert node.cards()[0].peak_bytes <= LIMIT
+            assert share.peak_bytes <= LIMIT
+            assert share.refused_total > 0
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
