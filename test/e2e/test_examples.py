@@ -22,7 +22,7 @@ def _sizes(lines: Sequence[str]) -> dict[str, str]:
 
 
 def test_no_example_is_forgotten() -> None:
-    """There are ten files; whoever adds one adds a test."""
+    """Whoever adds a file adds a test."""
     tested = [name for name in globals() if name.startswith("test_example_")]
     assert sorted(path.name[:2] for path in EXAMPLES.glob("*.yaml")) == sorted(name[13:15] for name in tested)
 
@@ -156,3 +156,17 @@ def test_example_10_bad_config_is_refused_in_words(tenant: Tenant) -> None:
     assert (
         tenant.claim_of("bad-config")["metadata"]["uid"] not in NodeFiles(tenant.site, node=node).prepared().everything
     )
+
+
+def test_example_11_oversubscription(tenant: Tenant) -> None:
+    """What does not fit into the share becomes managed memory, as far as the claim allows; the status says how far."""
+    tenant.example("11-oversubscription")
+    assert tenant.kubectl.wait_line("oversubscription", "4 GiB: CUDA_ERROR") == [
+        "10 GiB: CUDA_SUCCESS",
+        "8 GiB: CUDA_SUCCESS",
+        "4 GiB: CUDA_SUCCESS",
+        "4 GiB: CUDA_ERROR_OUT_OF_MEMORY",
+    ]
+    assert tenant.wait_condition("oversubscription", "Resolved")["status"] == "True"
+    limits = tenant.claim_of("oversubscription")["status"]["devices"][0]["data"]["limits"]
+    assert (limits["memory"], limits["oversubscription"]) == ("16Gi", "8Gi")
