@@ -1,4 +1,5 @@
 /* Allocation of device, managed and host memory. */
+#include "capture.h"
 #include "memory.h"
 #include "queue.h"
 
@@ -7,6 +8,7 @@
 static CUresult allocate(size_t size, memory_kind kind, unsigned int flags, uintptr_t *address) {
   CUcontext current;
   TRY(context_current(&current));
+  TRY(capture_refuse_unsafe());
   memory wanted = {.size = size, .kind = kind, .context = current, .ordinal = current->ordinal, .flags = flags};
   return memory_new(&wanted, address);
 }
@@ -45,7 +47,10 @@ CUresult cuMemAllocManaged(CUdeviceptr *dptr, size_t bytesize, unsigned int flag
 CUresult cuMemFree_v2(CUdeviceptr dptr) {
   TRY(driver_ready());
   if (dptr == 0) return CUDA_SUCCESS;
+  TRY(capture_refuse_unsafe());
   TRY(queue_wait_present());
+  graph_memory *of_graph = graph_memory_at(dptr);
+  if (of_graph != NULL) return graph_memory_free(of_graph);
   return memory_free((uintptr_t)dptr, MEMORY_DEVICE | MEMORY_MANAGED | MEMORY_EXTERNAL);
 }
 

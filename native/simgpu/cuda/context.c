@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "capture.h"
 #include "faults.h"
 #include "limit.h"
 #include "memory.h"
@@ -313,6 +314,7 @@ CUresult cuCtxSynchronize(void) { return cuCtxSynchronize_v2(NULL); }
 
 CUresult cuCtxSynchronize_v2(CUcontext ctx) {
   TRY(context_or_current(ctx, &ctx));
+  TRY(capture_refuse_context(ctx));
   TRY(queue_wait_context(ctx));
   pool_synchronized();
   return device_sound(ctx->ordinal);

@@ -1,49 +1,54 @@
-/* Copies of and writes to linear memory.  They take no time on the card.  Synchronous ones wait for what is before them
- * in the default stream; asynchronous ones move their bytes at once, since no kernel changes any, unless work of the
- * host, which may, waits to be done before them. */
-#include <string.h>
-
-#include "host_work.h"
+/* Copies of and writes to linear memory.  Synchronous ones wait for what is before them in the default stream. */
+#include "capture.h"
 #include "memory.h"
-#include "stream.h"
+#include "transfer.h"
 
-static CUresult copy(CUdeviceptr to, CUdeviceptr from, size_t size) {
-  memmove((void *)(uintptr_t)to, (const void *)(uintptr_t)from, size);
-  return CUDA_SUCCESS;
-}
-
-static CUresult begin(CUstream handle) {
+/* One row of bytes, between memory that has been checked. */
+static CUresult copy(CUdeviceptr to, CUdeviceptr from, size_t size, CUstream handle) {
   CUstream stream;
+  bool captured = false;
   TRY(stream_find(handle, &stream));
-  return host_work_pending() ? queue_wait(stream->queue) : CUDA_SUCCESS;
+  if (capture_any()) {
+    const CUDA_MEMCPY3D described = {.srcMemoryType = CU_MEMORYTYPE_UNIFIED,
+                                     .srcDevice = from,
+                                     .dstMemoryType = CU_MEMORYTYPE_UNIFIED,
+                                     .dstDevice = to,
+                                     .WidthInBytes = size,
+                                     .Height = 1,
+                                     .Depth = 1};
+    TRY(transfer_capture(&described, stream, &captured));
+  }
+  if (captured) return CUDA_SUCCESS;
+  const transfer_box box = {.to = to, .from = from, .width_bytes = size, .height = 1, .depth = 1};
+  return transfer_move(&box, stream);
 }
 
 CUresult cuMemcpyAsync(CUdeviceptr dst, CUdeviceptr src, size_t ByteCount, CUstream hStream) {
-  TRY(begin(hStream));
+  TRY(driver_ready());
   TRY(memory_check_any(dst, ByteCount));
   TRY(memory_check_any(src, ByteCount));
-  return copy(dst, src, ByteCount);
+  return copy(dst, src, ByteCount, hStream);
 }
 
 CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr dstDevice, const void *srcHost, size_t ByteCount, CUstream hStream) {
-  TRY(begin(hStream));
+  TRY(driver_ready());
   NEED(srcHost != NULL || ByteCount == 0);
   TRY(memory_check_device(dstDevice, ByteCount));
-  return copy(dstDevice, (uintptr_t)srcHost, ByteCount);
+  return copy(dstDevice, (uintptr_t)srcHost, ByteCount, hStream);
 }
 
 CUresult cuMemcpyDtoHAsync_v2(void *dstHost, CUdeviceptr srcDevice, size_t ByteCount, CUstream hStream) {
-  TRY(begin(hStream));
+  TRY(driver_ready());
   NEED(dstHost != NULL || ByteCount == 0);
   TRY(memory_check_device(srcDevice, ByteCount));
-  return copy((uintptr_t)dstHost, srcDevice, ByteCount);
+  return copy((uintptr_t)dstHost, srcDevice, ByteCount, hStream);
 }
 
 CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr dstDevice, CUdeviceptr srcDevice, size_t ByteCount, CUstream hStream) {
-  TRY(begin(hStream));
+  TRY(driver_ready());
   TRY(memory_check_device(dstDevice, ByteCount));
   TRY(memory_check_device(srcDevice, ByteCount));
-  return copy(dstDevice, srcDevice, ByteCount);
+  return copy(dstDevice, srcDevice, ByteCount, hStream);
 }
 
 CUresult cuMemcpyPeerAsync(CUdeviceptr dstDevice, CUcontext dstContext, CUdeviceptr srcDevice, CUcontext srcContext,
@@ -81,52 +86,43 @@ CUresult cuMemcpyPeer(CUdeviceptr dstDevice, CUcontext dstContext, CUdeviceptr s
 
 /* ---- writes ------------------------------------------------------------------------------------------------------ */
 
-/* `height` rows of `width` elements of `element` bytes, `pitch` bytes apart. */
-static CUresult set(CUdeviceptr to, size_t pitch, const void *value, size_t element, size_t width, size_t height,
-                    CUstream stream) {
-  size_t row;
-  size_t span;
-  TRY(begin(stream));
-  NEED(to % element == 0 && pitch % element == 0);
-  if (width == 0 || height == 0) return CUDA_SUCCESS;
-  NEED(!__builtin_mul_overflow(width, element, &row) && (height == 1 || pitch >= row));
-  NEED(!__builtin_mul_overflow(pitch, height - 1, &span) && !__builtin_add_overflow(span, row, &span));
-  TRY(memory_check_device(to, span));
-  for (size_t y = 0; y < height; y++) {
-    unsigned char *line = (unsigned char *)(uintptr_t)to + y * pitch;
-    if (element == 1)
-      memset(line, *(const unsigned char *)value, row);
-    else
-      for (size_t x = 0; x < row; x += element) memcpy(line + x, value, element);
-  }
-  return CUDA_SUCCESS;
+static CUresult set(CUdeviceptr to, size_t pitch, unsigned int value, unsigned int element, size_t width, size_t height,
+                    CUstream handle) {
+  CUstream stream;
+  bool captured = false;
+  CUgraphNodeParams params = {
+      .type = CU_GRAPH_NODE_TYPE_MEMSET,
+      .memset = {.dst = to, .pitch = pitch, .value = value, .elementSize = element, .width = width, .height = height}};
+  TRY(stream_find(handle, &stream));
+  if (capture_any()) TRY(capture_node(stream, &params, &captured));
+  return captured ? CUDA_SUCCESS : transfer_set(&params.memset, stream);
 }
 
 CUresult cuMemsetD8Async(CUdeviceptr dstDevice, unsigned char uc, size_t N, CUstream hStream) {
-  return set(dstDevice, 0, &uc, sizeof uc, N, 1, hStream);
+  return set(dstDevice, 0, uc, sizeof uc, N, 1, hStream);
 }
 
 CUresult cuMemsetD16Async(CUdeviceptr dstDevice, unsigned short us, size_t N, CUstream hStream) {
-  return set(dstDevice, 0, &us, sizeof us, N, 1, hStream);
+  return set(dstDevice, 0, us, sizeof us, N, 1, hStream);
 }
 
 CUresult cuMemsetD32Async(CUdeviceptr dstDevice, unsigned int ui, size_t N, CUstream hStream) {
-  return set(dstDevice, 0, &ui, sizeof ui, N, 1, hStream);
+  return set(dstDevice, 0, ui, sizeof ui, N, 1, hStream);
 }
 
 CUresult cuMemsetD2D8Async(CUdeviceptr dstDevice, size_t dstPitch, unsigned char uc, size_t Width, size_t Height,
                            CUstream hStream) {
-  return set(dstDevice, dstPitch, &uc, sizeof uc, Width, Height, hStream);
+  return set(dstDevice, dstPitch, uc, sizeof uc, Width, Height, hStream);
 }
 
 CUresult cuMemsetD2D16Async(CUdeviceptr dstDevice, size_t dstPitch, unsigned short us, size_t Width, size_t Height,
                             CUstream hStream) {
-  return set(dstDevice, dstPitch, &us, sizeof us, Width, Height, hStream);
+  return set(dstDevice, dstPitch, us, sizeof us, Width, Height, hStream);
 }
 
 CUresult cuMemsetD2D32Async(CUdeviceptr dstDevice, size_t dstPitch, unsigned int ui, size_t Width, size_t Height,
                             CUstream hStream) {
-  return set(dstDevice, dstPitch, &ui, sizeof ui, Width, Height, hStream);
+  return set(dstDevice, dstPitch, ui, sizeof ui, Width, Height, hStream);
 }
 
 CUresult cuMemsetD8_v2(CUdeviceptr dstDevice, unsigned char uc, size_t N) {

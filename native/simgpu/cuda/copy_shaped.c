@@ -1,10 +1,8 @@
 /* Copies of two and three dimensions, and those into and out of arrays. */
-#include <string.h>
-
 #include "array.h"
-#include "host_work.h"
+#include "capture.h"
 #include "memory.h"
-#include "stream.h"
+#include "transfer.h"
 
 /* One side of a copy: where its first byte is, and how far apart rows and slices are. */
 typedef struct side {
@@ -57,18 +55,20 @@ static CUresult place(side *at, const extent *box) {
   return at->type == CU_MEMORYTYPE_UNIFIED ? memory_check_any(at->first, size) : CUDA_SUCCESS;
 }
 
-static CUresult copy_box(side *to, side *from, const extent *box, CUstream handle) {
-  CUstream stream;
-  TRY(stream_find(handle, &stream));
-  if (host_work_pending()) TRY(queue_wait(stream->queue));
+static CUresult copy_box(side *to, side *from, const extent *box, CUstream stream) {
   if (box->width_bytes == 0 || box->height == 0 || box->depth == 0) return CUDA_SUCCESS;
   TRY(place(to, box));
   TRY(place(from, box));
-  for (size_t z = 0; z < box->depth; z++)
-    for (size_t y = 0; y < box->height; y++)
-      memmove((void *)(to->first + z * to->slice_pitch + y * to->pitch),
-              (const void *)(from->first + z * from->slice_pitch + y * from->pitch), box->width_bytes);
-  return CUDA_SUCCESS;
+  const transfer_box placed = {.to = to->first,
+                               .from = from->first,
+                               .to_pitch = to->pitch,
+                               .to_slice = to->slice_pitch,
+                               .from_pitch = from->pitch,
+                               .from_slice = from->slice_pitch,
+                               .width_bytes = box->width_bytes,
+                               .height = box->height,
+                               .depth = box->depth};
+  return transfer_move(&placed, stream);
 }
 
 static uintptr_t pick(CUmemorytype type, const void *host, CUdeviceptr device) {
@@ -77,22 +77,30 @@ static uintptr_t pick(CUmemorytype type, const void *host, CUdeviceptr device) {
 
 static bool known(CUmemorytype type) { return type >= CU_MEMORYTYPE_HOST && type <= CU_MEMORYTYPE_UNIFIED; }
 
+static CUDA_MEMCPY3D deepened(const CUDA_MEMCPY2D *flat) {
+  return (CUDA_MEMCPY3D){.srcMemoryType = flat->srcMemoryType,
+                         .srcHost = flat->srcHost,
+                         .srcDevice = flat->srcDevice,
+                         .srcArray = flat->srcArray,
+                         .srcXInBytes = flat->srcXInBytes,
+                         .srcY = flat->srcY,
+                         .srcPitch = flat->srcPitch,
+                         .dstMemoryType = flat->dstMemoryType,
+                         .dstHost = flat->dstHost,
+                         .dstDevice = flat->dstDevice,
+                         .dstArray = flat->dstArray,
+                         .dstXInBytes = flat->dstXInBytes,
+                         .dstY = flat->dstY,
+                         .dstPitch = flat->dstPitch,
+                         .WidthInBytes = flat->WidthInBytes,
+                         .Height = flat->Height,
+                         .Depth = 1};
+}
+
 CUresult cuMemcpy2DAsync_v2(const CUDA_MEMCPY2D *pCopy, CUstream hStream) {
-  NEED(pCopy != NULL && known(pCopy->srcMemoryType) && known(pCopy->dstMemoryType));
-  side from = {.type = pCopy->srcMemoryType,
-               .memory = pick(pCopy->srcMemoryType, pCopy->srcHost, pCopy->srcDevice),
-               .array = pCopy->srcArray,
-               .x_bytes = pCopy->srcXInBytes,
-               .y = pCopy->srcY,
-               .pitch = pCopy->srcPitch};
-  side to = {.type = pCopy->dstMemoryType,
-             .memory = pick(pCopy->dstMemoryType, pCopy->dstHost, pCopy->dstDevice),
-             .array = pCopy->dstArray,
-             .x_bytes = pCopy->dstXInBytes,
-             .y = pCopy->dstY,
-             .pitch = pCopy->dstPitch};
-  const extent box = {.width_bytes = pCopy->WidthInBytes, .height = pCopy->Height, .depth = 1};
-  return copy_box(&to, &from, &box, hStream);
+  NEED(pCopy != NULL);
+  const CUDA_MEMCPY3D copy = deepened(pCopy);
+  return cuMemcpy3DAsync_v2(&copy, hStream);
 }
 
 CUresult cuMemcpy2D_v2(const CUDA_MEMCPY2D *pCopy) {
@@ -102,8 +110,8 @@ CUresult cuMemcpy2D_v2(const CUDA_MEMCPY2D *pCopy) {
 
 CUresult cuMemcpy2DUnaligned_v2(const CUDA_MEMCPY2D *pCopy) { return cuMemcpy2D_v2(pCopy); }
 
-CUresult cuMemcpy3DAsync_v2(const CUDA_MEMCPY3D *pCopy, CUstream hStream) {
-  NEED(pCopy != NULL && known(pCopy->srcMemoryType) && known(pCopy->dstMemoryType));
+CUresult transfer_copy(const CUDA_MEMCPY3D *pCopy, CUstream stream) {
+  NEED(known(pCopy->srcMemoryType) && known(pCopy->dstMemoryType));
   NEED(pCopy->srcLOD == 0 && pCopy->dstLOD == 0);
   side from = {.type = pCopy->srcMemoryType,
                .memory = pick(pCopy->srcMemoryType, pCopy->srcHost, pCopy->srcDevice),
@@ -122,7 +130,16 @@ CUresult cuMemcpy3DAsync_v2(const CUDA_MEMCPY3D *pCopy, CUstream hStream) {
              .pitch = pCopy->dstPitch,
              .slice_rows = pCopy->dstHeight};
   const extent box = {.width_bytes = pCopy->WidthInBytes, .height = pCopy->Height, .depth = pCopy->Depth};
-  return copy_box(&to, &from, &box, hStream);
+  return copy_box(&to, &from, &box, stream);
+}
+
+CUresult cuMemcpy3DAsync_v2(const CUDA_MEMCPY3D *pCopy, CUstream hStream) {
+  CUstream stream;
+  bool captured = false;
+  NEED(pCopy != NULL);
+  TRY(stream_find(hStream, &stream));
+  if (capture_any()) TRY(transfer_capture(pCopy, stream, &captured));
+  return captured ? CUDA_SUCCESS : transfer_copy(pCopy, stream);
 }
 
 CUresult cuMemcpy3D_v2(const CUDA_MEMCPY3D *pCopy) {
@@ -132,24 +149,37 @@ CUresult cuMemcpy3D_v2(const CUDA_MEMCPY3D *pCopy) {
 
 /* ---- arrays as rows of bytes ------------------------------------------------------------------------------------- */
 
-static side of_array(CUarray array, size_t offset) {
-  return (side){.type = CU_MEMORYTYPE_ARRAY, .array = array, .x_bytes = offset};
-}
+/* A row between an array and other memory, or another array. */
+typedef struct row_end {
+  CUarray array;
+  uintptr_t memory;
+  size_t offset;
+} row_end;
 
-static side of_memory(CUmemorytype type, uintptr_t address) { return (side){.type = type, .memory = address}; }
-
-static CUresult copy_row(side to, side from, size_t size, CUstream stream) {
-  const extent box = {.width_bytes = size, .height = 1, .depth = 1};
-  return copy_box(&to, &from, &box, stream);
+static CUresult copy_row(row_end to, row_end from, size_t size, CUstream stream) {
+  const CUDA_MEMCPY3D copy = {.srcMemoryType = from.array != NULL ? CU_MEMORYTYPE_ARRAY : CU_MEMORYTYPE_UNIFIED,
+                              .srcDevice = from.memory,
+                              .srcArray = from.array,
+                              .srcXInBytes = from.offset,
+                              .dstMemoryType = to.array != NULL ? CU_MEMORYTYPE_ARRAY : CU_MEMORYTYPE_UNIFIED,
+                              .dstDevice = to.memory,
+                              .dstArray = to.array,
+                              .dstXInBytes = to.offset,
+                              .WidthInBytes = size,
+                              .Height = 1,
+                              .Depth = 1};
+  return cuMemcpy3DAsync_v2(&copy, stream);
 }
 
 CUresult cuMemcpyHtoAAsync_v2(CUarray dstArray, size_t dstOffset, const void *srcHost, size_t ByteCount,
                               CUstream hStream) {
-  return copy_row(of_array(dstArray, dstOffset), of_memory(CU_MEMORYTYPE_HOST, (uintptr_t)srcHost), ByteCount, hStream);
+  return copy_row((row_end){.array = dstArray, .offset = dstOffset}, (row_end){.memory = (uintptr_t)srcHost}, ByteCount,
+                  hStream);
 }
 
 CUresult cuMemcpyAtoHAsync_v2(void *dstHost, CUarray srcArray, size_t srcOffset, size_t ByteCount, CUstream hStream) {
-  return copy_row(of_memory(CU_MEMORYTYPE_HOST, (uintptr_t)dstHost), of_array(srcArray, srcOffset), ByteCount, hStream);
+  return copy_row((row_end){.memory = (uintptr_t)dstHost}, (row_end){.array = srcArray, .offset = srcOffset}, ByteCount,
+                  hStream);
 }
 
 CUresult cuMemcpyHtoA_v2(CUarray dstArray, size_t dstOffset, const void *srcHost, size_t ByteCount) {
@@ -164,17 +194,18 @@ CUresult cuMemcpyAtoH_v2(void *dstHost, CUarray srcArray, size_t srcOffset, size
 
 CUresult cuMemcpyDtoA_v2(CUarray dstArray, size_t dstOffset, CUdeviceptr srcDevice, size_t ByteCount) {
   TRY(stream_synchronous());
-  return copy_row(of_array(dstArray, dstOffset), of_memory(CU_MEMORYTYPE_DEVICE, (uintptr_t)srcDevice), ByteCount,
-                  NULL);
+  return copy_row((row_end){.array = dstArray, .offset = dstOffset}, (row_end){.memory = (uintptr_t)srcDevice},
+                  ByteCount, NULL);
 }
 
 CUresult cuMemcpyAtoD_v2(CUdeviceptr dstDevice, CUarray srcArray, size_t srcOffset, size_t ByteCount) {
   TRY(stream_synchronous());
-  return copy_row(of_memory(CU_MEMORYTYPE_DEVICE, (uintptr_t)dstDevice), of_array(srcArray, srcOffset), ByteCount,
-                  NULL);
+  return copy_row((row_end){.memory = (uintptr_t)dstDevice}, (row_end){.array = srcArray, .offset = srcOffset},
+                  ByteCount, NULL);
 }
 
 CUresult cuMemcpyAtoA_v2(CUarray dstArray, size_t dstOffset, CUarray srcArray, size_t srcOffset, size_t ByteCount) {
   TRY(stream_synchronous());
-  return copy_row(of_array(dstArray, dstOffset), of_array(srcArray, srcOffset), ByteCount, NULL);
+  return copy_row((row_end){.array = dstArray, .offset = dstOffset}, (row_end){.array = srcArray, .offset = srcOffset},
+                  ByteCount, NULL);
 }

@@ -1,5 +1,7 @@
 #include "event.h"
 
+#include "capture.h"
+#include "host_work.h"
 #include "pool.h"
 #include "stream.h"
 
@@ -60,19 +62,40 @@ static CUresult forget_mark(CUevent event) {
   return CUDA_SUCCESS;
 }
 
+CUresult event_record(CUevent event, CUstream stream) {
+  if (stream->context->ordinal != event->context->ordinal) return CUDA_ERROR_INVALID_HANDLE;
+  if (queue_query(stream->queue) != CUDA_SUCCESS)
+    return queue_put(stream->queue, &(sim_item){.kind = SIM_ITEM_MARK}, event, NULL);
+  TRY(forget_mark(event));
+  event_complete(event, sim_clock_ns());
+  __atomic_store_n(&event->recorded, true, __ATOMIC_RELEASE);
+  return CUDA_SUCCESS;
+}
+
+CUresult event_wait(CUevent event, CUstream stream) {
+  bool complete;
+  TRY(event_look(event, &complete));
+  if (complete) return CUDA_SUCCESS;
+  if (event->context->ordinal != stream->context->ordinal) return host_work_wait(stream->queue, event);
+  const sim_item wait = {.kind = SIM_ITEM_WAIT, .target = event->ticket.target, .value = event->ticket.sequence};
+  return queue_put(stream->queue, &wait, NULL, NULL);
+}
+
 CUresult cuEventRecordWithFlags(CUevent hEvent, CUstream hStream, unsigned int flags) {
   CUstream stream;
+  bool captured = false;
   NEED((flags & ~(unsigned int)CU_EVENT_RECORD_EXTERNAL) == 0);
   TRY(event_check(hEvent));
   TRY(stream_find(hStream, &stream));
-  if (stream->context->ordinal != hEvent->context->ordinal) return CUDA_ERROR_INVALID_HANDLE;
-  if (queue_query(stream->queue) == CUDA_SUCCESS) {
-    TRY(forget_mark(hEvent));
-    event_complete(hEvent, sim_clock_ns());
-    __atomic_store_n(&hEvent->recorded, true, __ATOMIC_RELEASE);
-    return CUDA_SUCCESS;
+  if (capture_any() && (flags & CU_EVENT_RECORD_EXTERNAL) != 0) {
+    CUgraphNodeParams params = {.type = CU_GRAPH_NODE_TYPE_EVENT_RECORD, .eventRecord = {.event = hEvent}};
+    TRY(capture_node(stream, &params, &captured));
+  } else if (capture_any()) {
+    TRY(capture_record(stream, hEvent, &captured));
   }
-  return queue_put(stream->queue, &(sim_item){.kind = SIM_ITEM_MARK}, hEvent, NULL);
+  if (captured) return CUDA_SUCCESS;
+  capture_forget_event(hEvent);
+  return event_record(hEvent, stream);
 }
 
 CUresult cuEventRecord(CUevent hEvent, CUstream hStream) { return cuEventRecordWithFlags(hEvent, hStream, 0); }
@@ -80,6 +103,8 @@ CUresult cuEventRecord(CUevent hEvent, CUstream hStream) { return cuEventRecordW
 CUresult cuEventQuery(CUevent hEvent) {
   bool complete;
   TRY(event_check(hEvent));
+  TRY(capture_check_event(hEvent));
+  TRY(capture_refuse_unsafe());
   TRY(event_look(hEvent, &complete));
   return complete ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
 }
@@ -87,6 +112,8 @@ CUresult cuEventQuery(CUevent hEvent) {
 CUresult cuEventSynchronize(CUevent hEvent) {
   bool complete;
   TRY(event_check(hEvent));
+  TRY(capture_check_event(hEvent));
+  TRY(capture_refuse_unsafe());
   TRY(event_look(hEvent, &complete));
   if (!complete) {
     TRY(queue_wait_ticket(hEvent->context, hEvent->ticket));
@@ -99,6 +126,7 @@ CUresult cuEventSynchronize(CUevent hEvent) {
 CUresult cuEventDestroy_v2(CUevent hEvent) {
   TRY(event_check(hEvent));
   TRY(forget_mark(hEvent));
+  capture_forget_event(hEvent);
   object_delete(hEvent);
   return CUDA_SUCCESS;
 }
@@ -109,6 +137,8 @@ CUresult cuEventElapsedTime_v2(float *pMilliseconds, CUevent hStart, CUevent hEn
   NEED(pMilliseconds != NULL);
   TRY(event_check(hStart));
   TRY(event_check(hEnd));
+  TRY(capture_check_event(hStart));
+  TRY(capture_check_event(hEnd));
   if (!hStart->recorded || !hEnd->recorded || ((hStart->flags | hEnd->flags) & CU_EVENT_DISABLE_TIMING) != 0)
     return CUDA_ERROR_INVALID_HANDLE;
   if (hStart->context->ordinal != hEnd->context->ordinal) return CUDA_ERROR_INVALID_HANDLE;

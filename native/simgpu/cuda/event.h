@@ -13,6 +13,10 @@ struct CUevent_st {
   uint64_t time_ns;  /* of CLOCK_MONOTONIC, once complete */
   sim_ticket ticket; /* what it waits for */
   queue *queue;      /* whose mark it waits for; NULL: none */
+  /* Its last record, if that was in a capture; see capture.c. */
+  unsigned long long capture_id;
+  CUgraphNode *tails;
+  size_t tail_count;
 };
 
 /* The handle is an event's. */
@@ -23,6 +27,10 @@ void event_begin(CUevent event, queue *of, sim_ticket ticket);
 
 /* The event happened at that time. */
 void event_complete(CUevent event, uint64_t time_ns);
+
+/* Records the event in a stream, and lets a stream wait for it: what the driver's functions do outside of captures. */
+CUresult event_record(CUevent event, CUstream stream);
+CUresult event_wait(CUevent event, CUstream stream);
 
 /* Whether the event, recorded or not, has nothing to wait for; looks at the engine when needed. */
 CUresult event_look(CUevent event, bool *complete);

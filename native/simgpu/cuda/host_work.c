@@ -18,7 +18,8 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t more = PTHREAD_COND_INITIALIZER;
 static waiting *first; /* in the order of submission */
 static bool started;
-static unsigned int pending;
+static unsigned int pending;       /* tasks that something may depend on, */
+static unsigned int pending_aside; /* and others */
 
 bool host_work_pending(void) { return __atomic_load_n(&pending, __ATOMIC_ACQUIRE) != 0; }
 
@@ -42,56 +43,63 @@ static bool done(CUcontext context, sim_ticket ticket, uint64_t *now_ns, uint64_
 
 /* Whether the channel has come to the host's item, and whatever else must have happened has. */
 static bool reached(const waiting *one, uint64_t *now_ns, uint64_t *least_ns) {
-  sim_ticket before = {.target = one->ticket.target, .sequence = one->ticket.sequence - 1};
+  sim_ticket before = {.target = one->ticket.target, .sequence = one->ticket.sequence - !one->task.aside};
   return done(one->context, before, now_ns, least_ns) &&
          (one->other == NULL || done(one->other, one->other_ticket, now_ns, least_ns));
 }
 
 static void release(const waiting *one) {
   sim_engine *engine;
-  if (queue_enter(one->context, &engine) != CUDA_SUCCESS) return;
+  if (one->task.aside || queue_enter(one->context, &engine) != CUDA_SUCCESS) return;
   sim_channel_release(engine, one->ticket.target, one->ticket.sequence - 1);
   queue_leave(one->context);
 }
 
-static void unlink_task(waiting *gone) {
+/* Takes the first task whose turn has come out of the list.  One that was put aside is performed at once, so that nobody
+ * who finds none left can be ahead of it. */
+static waiting *claim(bool aside_only, uint64_t *now_ns, uint64_t *least_ns) {
+  waiting *found = NULL;
   pthread_mutex_lock(&mutex);
-  waiting **link = &first;
-  while (*link != gone) link = &(*link)->next;
-  *link = gone->next;
+  for (waiting **link = &first; *link != NULL; link = &(*link)->next) {
+    if ((aside_only && !(*link)->task.aside) || !reached(*link, now_ns, least_ns)) continue;
+    found = *link;
+    *link = found->next;
+    if (found->task.aside) perform(&found->task);
+    break;
+  }
   pthread_mutex_unlock(&mutex);
+  return found;
 }
 
-/* The first task whose turn has come; NULL after a moment's sleep if there is none. */
-static waiting *next_task(void) {
-  uint64_t now = 0;
-  uint64_t least = 0;
-  pthread_mutex_lock(&mutex);
-  while (first == NULL) pthread_cond_wait(&more, &mutex);
-  waiting *found = first;
-  pthread_mutex_unlock(&mutex);
-  /* Only this thread takes tasks away, and new ones come at the end. */
-  while (found != NULL && !reached(found, &now, &least)) {
-    pthread_mutex_lock(&mutex);
-    found = found->next;
-    pthread_mutex_unlock(&mutex);
-  }
-  if (found == NULL) nap(now, least);
-  return found;
+static void carry_out(waiting *one) {
+  if (!one->task.aside) perform(&one->task);
+  release(one);
+  __atomic_sub_fetch(one->task.aside ? &pending_aside : &pending, 1u, __ATOMIC_RELEASE);
+  free(one);
+  nap_over();
 }
 
 static void *serve(void *unused) {
   for (;;) {
-    waiting *one = next_task();
-    if (one == NULL) continue;
-    perform(&one->task);
-    release(one);
-    unlink_task(one);
-    free(one);
-    __atomic_sub_fetch(&pending, 1u, __ATOMIC_RELEASE);
-    nap_over();
+    uint64_t now = 0;
+    uint64_t least = 0;
+    pthread_mutex_lock(&mutex);
+    while (first == NULL) pthread_cond_wait(&more, &mutex);
+    pthread_mutex_unlock(&mutex);
+    waiting *one = claim(false, &now, &least);
+    if (one != NULL)
+      carry_out(one);
+    else
+      nap(now, least);
   }
   return unused;
+}
+
+void host_work_settle(void) {
+  uint64_t now = 0;
+  uint64_t least = 0;
+  if (__atomic_load_n(&pending_aside, __ATOMIC_ACQUIRE) == 0) return;
+  for (waiting *one; (one = claim(true, &now, &least)) != NULL;) carry_out(one);
 }
 
 static CUresult start_locked(void) {
@@ -104,13 +112,15 @@ static CUresult start_locked(void) {
 }
 
 static CUresult enqueue(queue *to, waiting *one) {
-  __atomic_add_fetch(&pending, 1u, __ATOMIC_RELEASE);
+  unsigned int *count = one->task.aside ? &pending_aside : &pending;
+  __atomic_add_fetch(count, 1u, __ATOMIC_RELEASE);
   pthread_mutex_lock(&mutex);
   CUresult result = start_locked();
   pthread_mutex_unlock(&mutex);
-  if (result == CUDA_SUCCESS) result = queue_put(to, &(sim_item){.kind = SIM_ITEM_HOST}, NULL, &one->ticket);
+  const sim_item item = {.kind = one->task.aside ? SIM_ITEM_MARK : SIM_ITEM_HOST};
+  if (result == CUDA_SUCCESS) result = queue_put(to, &item, NULL, &one->ticket);
   if (result != CUDA_SUCCESS) {
-    __atomic_sub_fetch(&pending, 1u, __ATOMIC_RELEASE);
+    __atomic_sub_fetch(count, 1u, __ATOMIC_RELEASE);
     return result;
   }
   pthread_mutex_lock(&mutex);

@@ -12,6 +12,7 @@ struct host_task {
   CUstream stream; /* as the program named it, for its callback */
   void *data;
   bool owns_data; /* malloc'ed for this task */
+  bool aside;     /* the driver's own bookkeeping: it holds up neither the stream nor copies */
 };
 
 /* Does the task when the queue gets there: now, by the caller, if it is idle. */
@@ -19,6 +20,9 @@ CUresult host_work_put(queue *to, const host_task *task);
 
 /* Holds the queue up until an event of another card has happened. */
 CUresult host_work_wait(queue *to, CUevent event);
+
+/* Does what has been put aside and can be done: synchronising functions end with this. */
+void host_work_settle(void);
 
 /* Whether any work of the host waits in this process: copies must not overtake it. */
 bool host_work_pending(void);

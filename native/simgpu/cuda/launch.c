@@ -4,11 +4,14 @@
 
 #include <string.h>
 
+#include "capture.h"
+
 #define MOST_THREADS 1024u
 #define MOST_GRID_YZ 65535u
 #define PTX_VERSION_OF_CAPABILITY(card) ((int)((card)->capability_major * 10 + (card)->capability_minor))
 
-static CUresult check_shape(const unsigned int grid[3], const unsigned int block[3]) {
+CUresult launch_check(CUfunction function, const unsigned int grid[3], const unsigned int block[3]) {
+  TRY(function_check(function));
   NEED(grid[0] > 0 && grid[1] > 0 && grid[2] > 0 && block[0] > 0 && block[1] > 0 && block[2] > 0);
   NEED(grid[0] <= INT32_MAX && grid[1] <= MOST_GRID_YZ && grid[2] <= MOST_GRID_YZ);
   NEED(block[0] <= 1024 && block[1] <= 1024 && block[2] <= 64 && block[0] * block[1] * block[2] <= MOST_THREADS);
@@ -45,9 +48,12 @@ uint64_t launch_duration_ns(CUfunction function, void **parameters, void **extra
   return __atomic_load_n(&function->duration_ns, __ATOMIC_RELAXED);
 }
 
-CUresult launch_put(queue *to, uint64_t duration_ns, uint32_t occupancy) {
-  if (duration_ns == 0 && queue_idle(to)) return CUDA_SUCCESS;
-  return queue_put(to, &(sim_item){.kind = SIM_ITEM_KERNEL, .value = duration_ns, .occupancy = occupancy}, NULL, NULL);
+CUresult launch_put(CUstream stream, uint64_t duration_ns, const unsigned int grid[3], const unsigned int block[3]) {
+  sim_count_launch(&the_driver.session, context_card(stream->context));
+  if (duration_ns == 0 && queue_idle(stream->queue)) return CUDA_SUCCESS;
+  uint32_t occupancy = occupancy_of(&the_driver.devices[stream->context->ordinal].facts, grid, block);
+  const sim_item kernel = {.kind = SIM_ITEM_KERNEL, .value = duration_ns, .occupancy = occupancy};
+  return queue_put(stream->queue, &kernel, NULL, NULL);
 }
 
 typedef struct shape {
@@ -56,18 +62,32 @@ typedef struct shape {
   unsigned int shared;
 } shape;
 
+static CUresult capture_kernel(CUfunction function, const shape *of, CUstream stream, void **parameters, void **extra,
+                               bool *captured) {
+  CUgraphNodeParams params = {.type = CU_GRAPH_NODE_TYPE_KERNEL,
+                              .kernel = {.func = function,
+                                         .gridDimX = of->grid[0],
+                                         .gridDimY = of->grid[1],
+                                         .gridDimZ = of->grid[2],
+                                         .blockDimX = of->block[0],
+                                         .blockDimY = of->block[1],
+                                         .blockDimZ = of->block[2],
+                                         .sharedMemBytes = of->shared,
+                                         .kernelParams = parameters,
+                                         .extra = extra}};
+  return capture_node(stream, &params, captured);
+}
+
 static CUresult launch(CUfunction function, const shape *of, CUstream handle, void **parameters, void **extra) {
   CUstream stream;
+  bool captured = false;
   NEED(parameters == NULL || extra == NULL);
-  TRY(function_check(function));
   TRY(stream_find(handle, &stream));
-  TRY(check_shape(of->grid, of->block));
-  const sim_card *card = &the_driver.devices[stream->context->ordinal].facts;
-  NEED(of->shared <= card->shared_bytes_per_sm);
-  uint64_t duration = launch_duration_ns(function, parameters, extra);
-  sim_count_launch(&the_driver.session, context_card(stream->context));
-  if (duration == 0 && queue_idle(stream->queue)) return CUDA_SUCCESS;
-  return launch_put(stream->queue, duration, occupancy_of(card, of->grid, of->block));
+  TRY(launch_check(function, of->grid, of->block));
+  NEED(of->shared <= the_driver.devices[stream->context->ordinal].facts.shared_bytes_per_sm);
+  if (capture_any()) TRY(capture_kernel(function, of, stream, parameters, extra, &captured));
+  if (captured) return CUDA_SUCCESS;
+  return launch_put(stream, launch_duration_ns(function, parameters, extra), of->grid, of->block);
 }
 
 CUresult cuLaunchKernel(CUfunction f, unsigned int gridDimX, unsigned int gridDimY, unsigned int gridDimZ,

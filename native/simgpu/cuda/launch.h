@@ -8,7 +8,10 @@
 /* What a launch with these arguments takes. */
 uint64_t launch_duration_ns(CUfunction function, void **parameters, void **extra);
 
-/* Puts a kernel into the queue; nothing to do for one that takes no time where nothing waits. */
-CUresult launch_put(queue *to, uint64_t duration_ns, uint32_t occupancy);
+/* Whether there is such a function, and a launch of that shape. */
+CUresult launch_check(CUfunction function, const unsigned int grid[3], const unsigned int block[3]);
+
+/* Counts a kernel and puts it into the stream; nothing to do for one that takes no time where nothing waits. */
+CUresult launch_put(CUstream stream, uint64_t duration_ns, const unsigned int grid[3], const unsigned int block[3]);
 
 #endif

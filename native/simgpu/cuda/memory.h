@@ -22,6 +22,7 @@ typedef enum memory_kind {
   MEMORY_IPC = 64,       /* another process's, opened by cuIpcOpenMemHandle */
   MEMORY_EXTERNAL = 128, /* a buffer of external memory, or a pointer of an imported pool */
   MEMORY_GLOBAL = 256,   /* a module's variable, which the module is charged for */
+  MEMORY_GRAPH = 512,    /* allocated by a graph, see graph_memory.c */
 } memory_kind;
 
 typedef struct memory {

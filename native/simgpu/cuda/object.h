@@ -23,6 +23,9 @@ typedef enum object_kind {
   OBJECT_LIBRARY,
   OBJECT_LINK,
   OBJECT_EXTERNAL,
+  OBJECT_GRAPH,
+  OBJECT_GRAPH_NODE,
+  OBJECT_GRAPH_EXEC,
   OBJECT_KIND_COUNT,
 } object_kind;
 

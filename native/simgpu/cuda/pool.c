@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "capture.h"
 #include "host_work.h"
 #include "memory.h"
 #include "stream.h"
@@ -156,10 +157,11 @@ static CUresult free_later(CUmemoryPool pool, uint64_t size, queue *of) {
   pool->frees = made;
   pool->freed_bytes += size;
   pthread_mutex_unlock(&mutex);
-  return host_work_put(of, &(host_task){.function = reached, .data = made, .owns_data = true});
+  return host_work_put(of, &(host_task){.function = reached, .data = made, .owns_data = true, .aside = true});
 }
 
 void pool_synchronized(void) {
+  host_work_settle();
   if (!__atomic_load_n(&slack, __ATOMIC_ACQUIRE)) return;
   pthread_mutex_lock(&mutex);
   slack = false;
@@ -337,6 +339,16 @@ CUresult cuMemAllocFromPoolAsync(CUdeviceptr *dptr, size_t bytesize, CUmemoryPoo
   TRY(context_current(&current));
   TRY(stream_find(hStream, &stream));
   NEED(pool_open(pool) && !pool->imported);
+  if (capture_any()) {
+    bool captured;
+    CUgraphNodeParams params = {.type = CU_GRAPH_NODE_TYPE_MEM_ALLOC,
+                                .alloc = {.poolProps = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED,
+                                                        .location = {CU_MEM_LOCATION_TYPE_DEVICE, {pool->ordinal}}},
+                                          .bytesize = bytesize}};
+    TRY(capture_node(stream, &params, &captured));
+    *dptr = params.alloc.dptr;
+    if (captured) return CUDA_SUCCESS;
+  }
   memory wanted = {.size = bytesize,
                    .kind = MEMORY_DEVICE,
                    .context = current,
@@ -362,7 +374,14 @@ CUresult cuMemFreeAsync(CUdeviceptr dptr, CUstream hStream) {
   memory range;
   TRY(context_current(&current));
   TRY(stream_find(hStream, &stream));
+  if (capture_any()) {
+    bool captured;
+    CUgraphNodeParams params = {.type = CU_GRAPH_NODE_TYPE_MEM_FREE, .free = {.dptr = dptr}};
+    TRY(capture_node(stream, &params, &captured));
+    if (captured) return CUDA_SUCCESS;
+  }
   NEED(memory_find((uintptr_t)dptr, &range) && range.base == dptr);
+  if (range.kind == MEMORY_GRAPH) return graph_memory_free(graph_memory_at(dptr));
   NEED((range.kind & (MEMORY_DEVICE | MEMORY_EXTERNAL)) != 0);
   /* No kernel reads or writes memory, so its address and bytes are free at once; what the card has room for is not. */
   if (range.pool != NULL) TRY(free_later(range.pool, range.size, stream->queue));

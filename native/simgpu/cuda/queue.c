@@ -261,3 +261,13 @@ CUresult queue_put(queue *to, const sim_item *item, CUevent event, sim_ticket *t
   queue_leave(to->context);
   return CUDA_SUCCESS;
 }
+
+CUresult queue_last(queue *of, sim_ticket *ticket) {
+  sim_engine *engine;
+  *ticket = (sim_ticket){.target = 0};
+  if (!__atomic_load_n(&of->busy, __ATOMIC_ACQUIRE)) return CUDA_SUCCESS;
+  TRY(queue_enter(of->context, &engine));
+  *ticket = all_of(of);
+  queue_leave(of->context);
+  return CUDA_SUCCESS;
+}

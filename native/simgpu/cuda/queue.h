@@ -48,6 +48,9 @@ bool queue_idle(const queue *of);
  * `ticket` unless that is NULL.  `event`, of a mark, gets its time.  Called without the engine. */
 CUresult queue_put(queue *to, const sim_item *item, CUevent event, sim_ticket *ticket);
 
+/* All that has been put into the queue up to now; a ticket that is done if nothing is left of it. */
+CUresult queue_last(queue *of, sim_ticket *ticket);
+
 /* Waits until work put into the queue now would begin. */
 CUresult queue_wait(queue *of);
 

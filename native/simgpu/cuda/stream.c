@@ -1,6 +1,6 @@
 #include "stream.h"
 
-#include "event.h"
+#include "capture.h"
 #include "host_work.h"
 #include "pool.h"
 
@@ -23,6 +23,7 @@ static CUresult make(CUcontext context, queue_kind kind, unsigned int flags, int
 }
 
 static void discard(CUstream stream) {
+  capture_forget_stream(stream);
   queue_delete(stream->queue);
   object_delete(stream);
 }
@@ -65,10 +66,19 @@ static CUresult per_thread_stream(CUcontext context, CUstream *found) {
   return CUDA_SUCCESS;
 }
 
+static __thread bool default_is_own __attribute__((tls_model("initial-exec")));
+
+bool stream_default_of_thread(bool own) {
+  bool before = default_is_own;
+  default_is_own = own;
+  return before;
+}
+
 CUresult stream_find(CUstream handle, CUstream *found) {
   CUcontext current;
   TRY(context_current(&current));
   TRY(device_sound(current->ordinal));
+  if (handle == NULL && default_is_own) handle = CU_STREAM_PER_THREAD;
   if ((uintptr_t)handle <= (uintptr_t)CU_STREAM_LEGACY) return legacy_stream(current, found);
   if (handle == CU_STREAM_PER_THREAD) return per_thread_stream(current, found);
   *found = handle;
@@ -83,6 +93,7 @@ CUresult stream_check(CUstream stream) {
 CUresult stream_synchronous(void) {
   CUstream stream;
   TRY(stream_find(NULL, &stream));
+  TRY(capture_refuse(stream));
   return queue_wait(stream->queue);
 }
 
@@ -111,6 +122,7 @@ CUresult cuStreamDestroy_v2(CUstream hStream) {
 CUresult cuStreamSynchronize(CUstream hStream) {
   CUstream stream;
   TRY(stream_find(hStream, &stream));
+  TRY(capture_refuse(stream));
   TRY(queue_wait(stream->queue));
   pool_synchronized();
   return CUDA_SUCCESS;
@@ -119,22 +131,23 @@ CUresult cuStreamSynchronize(CUstream hStream) {
 CUresult cuStreamQuery(CUstream hStream) {
   CUstream stream;
   TRY(stream_find(hStream, &stream));
+  TRY(capture_refuse(stream));
   return queue_query(stream->queue);
 }
 
 CUresult cuStreamWaitEvent(CUstream hStream, CUevent hEvent, unsigned int Flags) {
   CUstream stream;
-  bool complete;
+  bool captured = false;
   NEED((Flags & ~(unsigned int)CU_EVENT_WAIT_EXTERNAL) == 0);
   TRY(stream_find(hStream, &stream));
   TRY(event_check(hEvent));
-  TRY(event_look(hEvent, &complete));
-  if (complete) return CUDA_SUCCESS;
-  if (hEvent->context->ordinal != stream->context->ordinal) return host_work_wait(stream->queue, hEvent);
-  return queue_put(
-      stream->queue,
-      &(sim_item){.kind = SIM_ITEM_WAIT, .target = hEvent->ticket.target, .value = hEvent->ticket.sequence}, NULL,
-      NULL);
+  if (capture_any() && (Flags & CU_EVENT_WAIT_EXTERNAL) != 0) {
+    CUgraphNodeParams params = {.type = CU_GRAPH_NODE_TYPE_WAIT_EVENT, .eventWait = {.event = hEvent}};
+    TRY(capture_node(stream, &params, &captured));
+  } else if (capture_any()) {
+    TRY(capture_wait(stream, hEvent, &captured));
+  }
+  return captured ? CUDA_SUCCESS : event_wait(hEvent, stream);
 }
 
 CUresult cuStreamGetCtx(CUstream hStream, CUcontext *pctx) {
@@ -188,14 +201,20 @@ CUresult cuStreamAddCallback(CUstream hStream, CUstreamCallback callback, void *
   CUstream stream;
   NEED(callback != NULL && flags == 0);
   TRY(stream_find(hStream, &stream));
+  TRY(capture_refuse(stream));
   return host_work_put(stream->queue, &(host_task){.callback = callback, .stream = hStream, .data = userData});
 }
 
 CUresult cuLaunchHostFunc(CUstream hStream, CUhostFn fn, void *userData) {
   CUstream stream;
+  bool captured = false;
   NEED(fn != NULL);
   TRY(stream_find(hStream, &stream));
-  return host_work_put(stream->queue, &(host_task){.function = fn, .data = userData});
+  if (capture_any()) {
+    CUgraphNodeParams params = {.type = CU_GRAPH_NODE_TYPE_HOST, .host = {.fn = fn, .userData = userData}};
+    TRY(capture_node(stream, &params, &captured));
+  }
+  return captured ? CUDA_SUCCESS : host_work_put(stream->queue, &(host_task){.function = fn, .data = userData});
 }
 
 CUresult cuStreamAttachMemAsync(CUstream hStream, CUdeviceptr dptr, size_t length, unsigned int flags) {

@@ -1,8 +1,8 @@
 """Makes the tables, stubs and twins of the simulated libcuda.
 
 From NVIDIA's public headers and a list of the names that a driver exports: a table for cuGetProcAddress, the names of the
-errors, for every `_ptds` and `_ptsz` name and every name of `same` a jump to the function it is the twin of, and for every
-other name that no source file defines a function that returns CUDA_ERROR_NOT_SUPPORTED.
+errors, for every `_ptds` and `_ptsz` name a call with the thread's own default stream, for every name of `same` a jump to the
+function it is the twin of, and for every other name that no source file defines a function that returns CUDA_ERROR_NOT_SUPPORTED.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from per_thread import write_twins
 from stubs import write_stubs
 
 DEFINED = re.compile(r"^CUresult (cu[A-Z]\w*)\(", re.MULTILINE)
@@ -103,7 +104,7 @@ def write_tables(path: Path, *, rows: list[tuple[str, int, str]], exported: set[
 
 
 def main() -> None:
-    """Read the headers, the names and the sources; write tables.c and stubs.c."""
+    """Read the headers, the names and the sources; write tables.c, stubs.c and per_thread.c."""
     parser = argparse.ArgumentParser(description=__doc__)
     for option in ("--include", "--names", "--same", "--out"):
         parser.add_argument(option, type=Path, required=True)
@@ -120,7 +121,10 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows = procedures((name for name in exported if without_twin(name) == name), arguments.include)
     write_tables(arguments.out / "tables.c", rows=rows, exported=exported, include=arguments.include)
-    write_stubs(arguments.out / "stubs.c", exported - defined - set(twins), twins, result=NOT_SUPPORTED)
+    others = {name: target for name, target in twins.items() if without_twin(name) == name}
+    write_stubs(arguments.out / "stubs.c", exported - defined - set(twins), others, result=NOT_SUPPORTED)
+    own_stream = {name: target for name, target in twins.items() if name not in others}
+    write_twins(arguments.out / "per_thread.c", own_stream, arguments.sources)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def test_every_name_of_the_real_library_exists(simgpu: Path, library: str, names
 
 def test_functions_that_are_not_simulated_say_so(simgpu: Path) -> None:
     """A stub answers CUDA_ERROR_NOT_SUPPORTED or NVML_ERROR_NOT_SUPPORTED."""
-    assert ctypes.CDLL(str(simgpu / "libcuda.so.1")).cuGraphLaunch(None, None) == 801
+    assert ctypes.CDLL(str(simgpu / "libcuda.so.1")).cuGreenCtxDestroy(None) == 801
     assert ctypes.CDLL(str(simgpu / "libnvidia-ml.so.1")).nvmlDeviceSetFanSpeed_v2(None, 0, 0) == 3
 
 

@@ -19,6 +19,7 @@ SLOT_HIGH_OFFSET = 28
 CARD_COUNT_OFFSET = 12
 SLOTS_OFFSET = HEADER_SIZE + 32 * CARD_SIZE
 SLOT_SIZE = 1152
+ENGINE_SIZE = 20480 + 1024 * 64 + 1024 * 1024 + 512 * 128 + 512 * 1024 * 32
 NO_DEVICE = 100
 UNKNOWN = 999
 DRIVER_NOT_LOADED = 9
@@ -115,9 +116,12 @@ def test_a_lock_of_nobody_is_taken_over(node: Node, word: int) -> None:
 def test_noise_is_survived(node: Node, seed: int) -> None:
     """Random bytes anywhere in the file may lead to any answer, but to an answer."""
     source = random.Random(seed)  # noqa: S311 - noise, not secrets
+    engine = node.state_file.stat().st_size - 32 * ENGINE_SIZE
     for _ in range(40):
         write_at(node, source.randrange(0, SLOTS_OFFSET + 8 * SLOT_SIZE), source.randbytes(source.randrange(1, 64)))
+        write_at(node, engine + source.randrange(0, 1 << 17), source.randbytes(source.randrange(1, 64)))
     assert node.exercise("hold", str(MIB)).status in {0, 1, 2}
+    assert node.run([node.build / "workload", "finish", "1000000", "2"]).status in {0, 1}
     assert node.client("nvml_discovery").status in AN_ANSWER
     assert node.simctl("list", "--root", node.root, "--json").status in AN_ANSWER
 
