@@ -30,24 +30,25 @@ def stranger(node: Node, programs: Programs, tmp_path: Path) -> Iterator[Client]
 
 
 def test_nvidia_ml_py_and_nvitop(seen_by: Callable[..., dict[str, Any]], holder: Client) -> None:
-    """Both show the share's size and use, and the process in it with what it holds."""
+    """Both show the share's size and use, and the process in it with what it holds; of the stranger they show nothing."""
     seen = seen_by("nvml", "nvml_views")
     assert [seen[client] for client in ("pynvml", "pynvml2", "nvitop")] == [[SHARE, GIB, SHARE - GIB]] * 3
     for client in ("processes", "processes_of_nvitop"):
-        assert seen[client][str(holder.process.pid)] == GIB
+        assert seen[client] == {str(holder.process.pid): GIB}
 
 
 def test_gpustat(container: Container, python: Callable[[str], Path], holder: Client) -> None:
-    """Its own program shows the share, and the process in it."""
+    """Its own program shows the share, and the process in it alone."""
     shown = json.loads(container.run(python("nvml"), "-m", "gpustat", "--json", "--show-all"))
     (gpu,) = shown["gpus"]
     assert (gpu["memory.total"], gpu["memory.used"]) == (SHARE >> 20, GIB >> 20)
-    processes = {process["pid"]: process["gpu_memory_usage"] for process in gpu["processes"]}
-    assert processes[holder.process.pid] == GIB >> 20
+    (process,) = gpu["processes"]
+    assert (process["pid"], process["gpu_memory_usage"]) == (holder.process.pid, GIB >> 20)
 
 
-def test_nvitop(container: Container, python: Callable[[str], Path], holder: Client) -> None:
-    """Its own program, in its one-shot form, shows the share and the process in it."""
+def test_nvitop(container: Container, python: Callable[[str], Path], holder: Client, stranger: Client) -> None:
+    """Its own program, in its one-shot form, shows the share and the process in it alone."""
     shown = container.run(python("nvml"), "-m", "nvitop", "--once", "--ascii", "--colorful")
     assert "1024MiB / 4096MiB" in shown
     assert str(holder.process.pid) in shown
+    assert str(stranger.process.pid) not in shown
