@@ -1,4 +1,4 @@
-"""What the guard promises, tried on this machine's GPU: `run [--out FILE] [--scale 1.0] [--points 5]`.
+"""What the guard promises, tried on this machine's GPU: `run [--out FILE] [--scale 1.0] [--above 5] [--below 10]`.
 
 Needs Linux, an NVIDIA driver, Python 3.9, and root or user namespaces; all else lies in the bundle.  Prints a line for each
 promise, writes the figures as JSON, and ends with status 1 when a promise does not hold.
@@ -35,8 +35,9 @@ class Site:
     bundle: Path
     uuid: str
     scale: float
-    points: float
-    """How far a share of the compute may be above its cores; below them twice that."""
+    above: float
+    below: float
+    """How many points a share of the compute may be above its cores, and below them."""
     figures: dict[str, Any] = field(default_factory=dict)
 
     def share(self, *, memory_bytes: int = LIMIT, cores_percent: int = 0) -> Share:
@@ -158,10 +159,8 @@ def compute_meets_its_target(site: Site) -> None:
                 found = worker.ask("run", seconds, steps, queued)
             percent = found["kernels"] * steps * step_ns / found["seconds"] / 1e7
             site.figures[f"compute_percent_of_{cores}_queued_{queued}"] = round(percent, 2)
-            expect(percent <= cores + site.points, f"{percent:.1f} % of the GPU with cores {cores}, {queued} queued")
-            expect(
-                percent >= cores - 2 * site.points, f"{percent:.1f} % of the GPU with cores {cores}, {queued} queued"
-            )
+            expect(percent <= cores + site.above, f"{percent:.1f} % of the GPU with cores {cores}, {queued} queued")
+            expect(percent >= cores - site.below, f"{percent:.1f} % of the GPU with cores {cores}, {queued} queued")
 
 
 @check
@@ -205,7 +204,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, help="write the figures here, as JSON")
     parser.add_argument("--scale", type=float, default=1.0, help="length of the measurements")
-    parser.add_argument("--points", type=float, default=5.0, help="tolerance of compute shares, in points of percent")
+    parser.add_argument(
+        "--above", type=float, default=5.0, help="points that a share of the compute may be above its cores"
+    )
+    parser.add_argument("--below", type=float, default=10.0, help="and below them, where the host launches in time")
     arguments = parser.parse_args()
     bundle = Path(__file__).resolve().parents[1]
     with tempfile.TemporaryDirectory() as scratch:
@@ -215,7 +217,8 @@ def main() -> int:
             bundle=bundle,
             uuid=Nvml(0).uuid(),
             scale=arguments.scale,
-            points=arguments.points,
+            above=arguments.above,
+            below=arguments.below,
         )
         failed = run(site)
     if arguments.out:

@@ -22,7 +22,7 @@ def test_the_bundle_alone_proves_the_promises(tmp_path: Path) -> None:
     run = make_bundle(tmp_path / "bundle", ui=Ui(), static_runtime=False)
     figures = tmp_path / "figures.json"
     done = subprocess.run(
-        [run, "--scale", "0.1", "--points", "15", "--out", figures],
+        [run, "--scale", "0.1", "--above", "15", "--below", "100", "--out", figures],
         env=os.environ | {"SIMGPU_ROOT": str(node), "LD_LIBRARY_PATH": str(node / "usr" / "lib64")},
         cwd="/",
         capture_output=True,
