@@ -182,6 +182,15 @@ bool memory_forget(uintptr_t address, unsigned int kinds, memory *gone) {
   return range != NULL;
 }
 
+CUmemoryPool memory_leave_pool(uintptr_t base) {
+  pthread_mutex_lock(&mutex);
+  memory *range = find_locked(base);
+  CUmemoryPool pool = range != NULL && range->base == base ? range->pool : NULL;
+  if (pool != NULL) range->pool = NULL;
+  pthread_mutex_unlock(&mutex);
+  return pool;
+}
+
 void memory_release_context(CUcontext context) {
   memory *gone = NULL;
   pthread_mutex_lock(&mutex);

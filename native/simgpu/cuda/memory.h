@@ -62,6 +62,9 @@ CUresult memory_record(const memory *wanted);
 /* Frees the range that begins at `address` if its kind is one of `kinds`. */
 CUresult memory_free(uintptr_t address, unsigned int kinds);
 
+/* Takes a range out of its pool, whose figures are the caller's business then; NULL when it is in none. */
+CUmemoryPool memory_leave_pool(uintptr_t base);
+
 /* Forgets that range without freeing anything, and copies what was known of it. */
 bool memory_forget(uintptr_t address, unsigned int kinds, memory *gone);
 

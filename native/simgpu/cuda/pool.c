@@ -147,15 +147,20 @@ static void reached(void *data) {
   pthread_mutex_unlock(&mutex);
 }
 
-/* Notes that `size` bytes are going to be free when the queue comes to it. */
+/* `size` bytes are used no more and going to be free when the queue comes to it: in one step, since whoever allocates meanwhile must
+ * neither find them free nor twice. */
 static CUresult free_later(CUmemoryPool pool, uint64_t size, queue *of) {
   pool_free *made = malloc(sizeof *made);
-  if (made == NULL) return CUDA_ERROR_OUT_OF_MEMORY;
+  if (made == NULL) {
+    pool_unuse(pool, size);
+    return CUDA_SUCCESS;
+  }
   *made = (pool_free){.pool = pool, .queue = of, .bytes = size};
   pthread_mutex_lock(&mutex);
   made->next = pool->frees;
   pool->frees = made;
   pool->freed_bytes += size;
+  pool->used_bytes -= size;
   pthread_mutex_unlock(&mutex);
   return host_work_put(of, &(host_task){.function = reached, .data = made, .owns_data = true, .aside = true});
 }
@@ -384,6 +389,7 @@ CUresult cuMemFreeAsync(CUdeviceptr dptr, CUstream hStream) {
   if (range.kind == MEMORY_GRAPH) return graph_memory_free(graph_memory_at(dptr));
   NEED((range.kind & (MEMORY_DEVICE | MEMORY_EXTERNAL)) != 0);
   /* No kernel reads or writes memory, so its address and bytes are free at once; what the card has room for is not. */
-  if (range.pool != NULL) TRY(free_later(range.pool, range.size, stream->queue));
+  CUmemoryPool pool = memory_leave_pool(range.base);
+  if (pool != NULL) TRY(free_later(pool, range.size, stream->queue));
   return memory_free((uintptr_t)dptr, MEMORY_DEVICE | MEMORY_EXTERNAL);
 }

@@ -105,3 +105,12 @@ def test_a_campaign_over_all_routes_never_holds_a_byte_too_much(
         for process in processes:
             process.kill()
             process.communicate()
+
+
+def test_threads_of_one_pool_never_hold_a_byte_too_much(container: Container, node: Node) -> None:
+    """Eight threads allocate and free in the default pool: what one frees is not counted twice while others allocate."""
+    shape = Shape(processes=1, threads=8, routes="d")
+    process = _hammer(container, shape, seed=0, operations=OPERATIONS // shape.threads)
+    _, errors = process.communicate(timeout=MOST_S)
+    assert process.returncode == 0, errors
+    assert node.cards()[0].peak_bytes <= LIMIT
