@@ -63,8 +63,8 @@ def traces(name: str) -> list[str]:
 
 
 def up_in_background(name: str) -> subprocess.Popen[bytes]:
-    """`hack/cluster up`, as a user starts it."""
-    words = [sys.executable, str(HACK / "cluster"), "up", "--name", name]
+    """`hack/cluster up`, as a user starts it: also where these tests run in the background, whose shell ignores Ctrl-C."""
+    words = ["env", "--default-signal=INT", sys.executable, str(HACK / "cluster"), "up", "--name", name]
     return subprocess.Popen(words, env=tool_environment(), start_new_session=True)
 
 

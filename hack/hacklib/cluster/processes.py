@@ -166,9 +166,7 @@ class Processes:
         elif verb == "kill":
             self._end(running, signal.SIGKILL)
         elif verb in {"pause", "resume"}:
-            self._require_running(running)
-            running.paused = verb == "pause"
-            os.kill(running.process.pid, signal.SIGSTOP if running.paused else signal.SIGCONT)
+            self._freeze(running, frozen=verb == "pause")
         elif verb != "start":
             raise HackError(f"{verb!r} is not one of {', '.join(get_args(Verb))}")
         if verb in {"start", "restart"}:
@@ -178,9 +176,13 @@ class Processes:
             if name in self.works:
                 self.wait_for(name, self.works[name], only=name)
 
-    def _require_running(self, running: _Running) -> None:
+    def _freeze(self, running: _Running, *, frozen: bool) -> None:
         if running.status is not None:
             raise HackError(f"{running.component.name} {running.state}: start it first")
+        running.paused = frozen
+        os.kill(running.process.pid, signal.SIGSTOP if frozen else signal.SIGCONT)
+        if frozen:  # its threads go on until one of them has met the signal
+            os.waitid(os.P_PID, running.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def _end(self, running: _Running, how: signal.Signals) -> None:
         """Signal a component and wait until it is gone; a paused or deaf one is killed."""

@@ -127,8 +127,10 @@ queue *queue_new(CUcontext context, queue_kind kind, int priority) {
 void queue_delete(queue *gone) {
   sim_engine *engine;
   CUcontext context = gone->context;
+  if (driver_error(sim_engine_enter(&the_driver.session, context_card(context), &engine)) != CUDA_SUCCESS) return;
   gone->orphan = true;
-  if (queue_enter(context, &engine) == CUDA_SUCCESS) queue_leave(context);
+  refresh(engine, device_of(context));
+  queue_leave(context);
 }
 
 /* ---- waiting ----------------------------------------------------------------------------------------------------- */
