@@ -63,6 +63,7 @@ static bool sum_usable(const sim_store *store, const sim_header *before) {
 
 static void add_process(const sim_slot *slot, uint32_t index, pid_t pid, const sim_slot_card *use, sim_usage *usage) {
   usage->used_bytes = sim_add(usage->used_bytes, use->used_bytes);
+  if (usage->visible_only && pid == 0) return;
   if (usage->processes != NULL) {
     sim_process *process = &usage->processes[usage->process_count];
     process->pid = pid != 0 ? pid : slot->pid;

@@ -71,6 +71,7 @@ static uint32_t past_count(const sim_accounts *accounts) {
 }
 
 static nvmlReturn_t read_living(nvmlDevice_t device, sim_usage *usage) {
+  usage->visible_only = true;
   usage->processes = malloc(SIM_MAX_SLOTS * sizeof *usage->processes);
   if (usage->processes == NULL) return NVML_ERROR_MEMORY;
   return node_error(sim_usage_read(node_store(), device->card, usage));

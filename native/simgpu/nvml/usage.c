@@ -99,7 +99,8 @@ static nvmlReturn_t compute_processes(nvmlDevice_t device, unsigned int *count, 
   TRY(node_device(device, &card));
   NEED(count != NULL);
   unsigned int room = infos != NULL ? *count : 0;
-  sim_usage usage = {.only = node_instance(device), .processes = malloc(SIM_MAX_SLOTS * sizeof(sim_process))};
+  sim_usage usage = {
+      .visible_only = true, .only = node_instance(device), .processes = malloc(SIM_MAX_SLOTS * sizeof(sim_process))};
   if (usage.processes == NULL) return NVML_ERROR_MEMORY;
   nvmlReturn_t result = node_error(sim_usage_read(node_store(), device->card, &usage));
   if (device->serial != 0) keep_own(device, &usage);

@@ -107,7 +107,7 @@ static bool sample_process(const sim_history history, const window *unseen, proc
 static nvmlReturn_t sample_processes(nvmlDevice_t device, unsigned long long since, process_sample *samples,
                                      unsigned int *count) {
   sim_engine_copy copy;
-  sim_usage usage = {.processes = malloc(SIM_MAX_SLOTS * sizeof(sim_process))};
+  sim_usage usage = {.visible_only = true, .processes = malloc(SIM_MAX_SLOTS * sizeof(sim_process))};
   *count = 0;
   if (usage.processes == NULL) return NVML_ERROR_MEMORY;
   nvmlReturn_t result = node_error(sim_usage_read(node_store(), device->card, &usage));
@@ -128,7 +128,7 @@ static nvmlReturn_t sample_processes(nvmlDevice_t device, unsigned long long sin
 
 /* Room that a first call, which asks for the number, tells its caller to have. */
 static nvmlReturn_t running(nvmlDevice_t device, unsigned int *count) {
-  sim_usage usage = {.processes = NULL};
+  sim_usage usage = {.visible_only = true};
   TRY(node_error(sim_usage_read(node_store(), device->card, &usage)));
   *count = usage.process_count;
   return NVML_SUCCESS;

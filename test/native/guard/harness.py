@@ -274,13 +274,17 @@ class Container:
     environment: Mapping[str, str] = field(default_factory=dict)
     guarded: bool = True
     writable_limits: bool = False
+    own_pids: bool = False
+    """A pid namespace of its own, as a container of a pod has it."""
 
     def command(self, *words: str | Path) -> list[str]:
         """The command line that runs `words` inside."""
         preload = [f"LD_PRELOAD={self.programs.guard}"] if self.guarded else []
         settings = [f"{name}={value}" for name, value in {**self.driver, **self.environment}.items()]
         return [
-            *("unshare", "--mount", "--propagation", "private", "sh", str(HERE / "enter.sh")),
+            *("unshare", "--mount", "--propagation", "private"),
+            *(["--pid", "--fork", "--kill-child", "--mount-proc"] if self.own_pids else []),
+            *("sh", str(HERE / "enter.sh")),
             *(["--writable"] if self.writable_limits else []),
             *map(str, self.shares),
             *("--", "env", *settings, *preload, *map(str, words)),

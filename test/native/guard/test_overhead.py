@@ -87,3 +87,18 @@ def test_processes_that_start_together_stay_within_the_limit(container: Containe
         wait_until(lambda: node.cards()[0].used_bytes == 0, what="every process is gone")
         last = stack.enter_context(container.client()).start()
         assert last.allocate(LIMIT - CONTEXT) == 0
+
+
+def test_a_neighbour_with_the_same_pid_is_somebody_else(node: Node, programs: Programs, tmp_path: Path) -> None:
+    """In containers everybody is process 1: what the one of the neighbour's container holds is none of ours."""
+    uuid = node.cards()[0].uuid
+    shares = [make_share(tmp_path, name, uuid=uuid, memory_bytes=LIMIT) for name in ("first", "second")]
+    containers = [
+        Container(programs=programs, driver=node.environment, shares=[share.directory], own_pids=True)
+        for share in shares
+    ]
+    with containers[0].client() as first, containers[1].client() as second:
+        assert first.start().allocate(LIMIT - CONTEXT) == 0
+        second.start()
+        assert [share.used_bytes for share in shares] == [LIMIT, CONTEXT]
+        assert second.allocate(LIMIT - CONTEXT) == 0
