@@ -120,7 +120,7 @@ CUresult refund_end(const struct refund *refund, CUresult result) {
 
 uint64_t admit_estate(uint64_t owner) {
   static atomic_uint_fast64_t last;
-  uint64_t estate = atomic_fetch_add(&last, 1) | (uint64_t)1 << 63; /* no driver's object has such an address */
+  uint64_t estate = atomic_fetch_add(&last, 1) | LEDGER_ESTATE;
   ledger_bequeath(owner, estate);
   return estate;
 }

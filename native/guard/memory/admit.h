@@ -52,7 +52,8 @@ struct refund refund_begin(enum ledger_kind kind, uint64_t key);
 CUresult refund_end(const struct refund *refund, CUresult result);
 
 /* Around a call of the driver that ends an owner (see struct device_place) and with it all that it owns.  Meanwhile the estate is nobody's,
- * because the driver may give a new owner the old one's name before we are told. */
+ * because the driver may give a new owner the old one's name before we are told.  It may also give an address away before it has freed
+ * what lay there, so an estate is charged until the call is over, whoever gets its addresses meanwhile. */
 uint64_t admit_estate(uint64_t owner);
 void admit_estate_settle(uint64_t estate, uint64_t owner, bool ended);
 

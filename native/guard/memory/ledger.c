@@ -66,6 +66,18 @@ static void remove_at(struct shard *shard, uint32_t hole) {
   shard->count--;
 }
 
+static bool can_die(const ledger_entry *entry) { return entry->kind == LEDGER_POINTER || entry->kind == LEDGER_ARRAY; }
+
+/* In the same shard, whose lock is held: whoever looks at all entries finds it before or after, and once. */
+static void set_aside(struct shard *shard, ledger_entry entry) {
+  static uint64_t last;
+  do {
+    entry.key = LEDGER_ESTATE | __atomic_add_fetch(&last, 1, __ATOMIC_RELAXED);
+  } while (shard_of(hash(entry.kind, entry.key)) != shard);
+  shard->entries[place_of(shard, entry.kind, entry.key)] = entry;
+  shard->count++;
+}
+
 bool ledger_put(const ledger_entry *entry, ledger_entry *old) {
   struct shard *shard = shard_of(hash(entry->kind, entry->key));
   GUARD_HOLD(&shard->lock);
@@ -74,6 +86,10 @@ bool ledger_put(const ledger_entry *entry, ledger_entry *old) {
   *old = *place;
   if (place->kind == LEDGER_NONE) shard->count++;
   *place = *entry;
+  if (can_die(old) && (old->owner & LEDGER_ESTATE) != 0) {
+    set_aside(shard, *old);
+    memset(old, 0, sizeof *old);
+  }
   return true;
 }
 
@@ -138,8 +154,7 @@ void ledger_bequeath(uint64_t from, uint64_t to) {
     GUARD_HOLD(&shard->lock);
     for (uint32_t i = 0; i < shard->capacity; i++) {
       ledger_entry *entry = &shard->entries[i];
-      bool owned = entry->kind == LEDGER_POINTER || entry->kind == LEDGER_ARRAY;
-      if (owned && entry->owner == from) entry->owner = to;
+      if (can_die(entry) && entry->owner == from) entry->owner = to;
     }
   }
 }

@@ -36,10 +36,15 @@ typedef struct ledger_entry {
   uint8_t account; /* enum ledger_account */
 } ledger_entry;
 
+/* Set in owners that are an estate: of a dying owner, whose memory the driver is about to free.  No driver's object has such an
+ * address. */
+#define LEDGER_ESTATE ((uint64_t)1 << 63)
+
 /* Forgets all; for the first use and for a forked child. */
 void ledger_reset(void);
 /* False when there is no memory for another entry.  An entry of the same kind and key is replaced and handed out in *old, whose
- * kind is LEDGER_NONE otherwise. */
+ * kind is LEDGER_NONE otherwise.  A pointer or array of an estate stays, under a key of its own: that its address is another's already
+ * does not mean that the driver has let go of what lay there. */
 bool ledger_put(const ledger_entry *entry, ledger_entry *old);
 /* Removes an entry; false when it is unknown. */
 bool ledger_take(enum ledger_kind kind, uint64_t key, ledger_entry *out);

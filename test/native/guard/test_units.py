@@ -77,6 +77,11 @@ def test_parsing_and_ledger_hold_against_a_model(unit: Path, part: str, seed: st
     _run(unit, part, "-", seed)
 
 
+def test_what_a_dying_context_leaves_is_charged_until_it_is_gone(unit: Path) -> None:
+    """Its addresses are another's already; its entries stay until they are settled, and are no hindrance to the other's."""
+    _run(unit, "estate", "-")
+
+
 @pytest.mark.parametrize("seed", ["1", "2", "3"])
 def test_a_usage_file_full_of_nonsense_is_survived(unit: Path, usage_file: Path, seed: str) -> None:
     """No content of the file leads outside of it, and the process's own figure stays right."""

@@ -108,6 +108,27 @@ static void test_ledger(void) {
   CHECK(!ledger_take_between(LEDGER_POINTER, 0, UINT64_MAX, &found));
 }
 
+/* An estate whose every address is another's before it is settled: nothing of it is given up, and nothing of the other's. */
+static void test_estate(void) {
+  ledger_entry old, found;
+  uint64_t estate = 7 | LEDGER_ESTATE, sum = 0;
+  for (uint64_t key = 1; key <= KEYS; key++) {
+    ledger_entry first = {.key = key, .bytes = key, .owner = 3, .references = 1, .kind = LEDGER_POINTER};
+    CHECK(ledger_put(&first, &old) && old.kind == LEDGER_NONE);
+  }
+  ledger_bequeath(3, estate);
+  for (uint64_t key = 1; key <= KEYS; key++) {
+    ledger_entry second = {.key = key, .bytes = 1, .owner = 4, .references = 1, .kind = LEDGER_POINTER};
+    CHECK(ledger_put(&second, &old) && old.kind == LEDGER_NONE);
+  }
+  while (ledger_take_owned(LEDGER_POINTER, estate, &found)) sum += found.bytes;
+  CHECK(sum == (uint64_t)KEYS * (KEYS + 1) / 2);
+  for (uint64_t key = 1; key <= KEYS; key++) {
+    CHECK(ledger_take(LEDGER_POINTER, key, &found) && found.bytes == 1 && found.owner == 4);
+  }
+  CHECK(!ledger_take_between(LEDGER_POINTER, 0, UINT64_MAX, &found));
+}
+
 /* ---- usage ---- */
 
 static hami_usage *map_file(const char *path) {
@@ -258,6 +279,7 @@ int main(int count, char **arguments) {
   if (count > 3) state += strtoull(arguments[3], NULL, 10) * 0x9E3779B97F4A7C15u;
   if (strcmp(arguments[1], "limits") == 0) test_limits();
   if (strcmp(arguments[1], "ledger") == 0) test_ledger();
+  if (strcmp(arguments[1], "estate") == 0) test_estate();
   if (strcmp(arguments[1], "usage") == 0) test_usage(arguments[2]);
   if (strcmp(arguments[1], "fork") == 0) test_fork(arguments[2]);
   if (strcmp(arguments[1], "processes") == 0) test_processes(arguments[2]);
