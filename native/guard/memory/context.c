@@ -18,9 +18,12 @@ static uint64_t forget(CUcontext context) {
   return ledger_take(LEDGER_CONTEXT, (uintptr_t)context, &entry) ? entry.bytes : 0;
 }
 
-static void remember(CUcontext context, uint64_t bytes) {
+/* A name that is remembered already: threads met at a primary context, which is one and was charged to each. */
+static void remember(CUcontext context, CUdevice device, uint64_t bytes) {
   ledger_entry replaced, entry = {.key = (uintptr_t)context, .bytes = bytes, .kind = LEDGER_CONTEXT};
-  if (bytes != 0) (void)ledger_put(&entry, &replaced); /* without it its charge stays until a measure corrects it */
+  if (bytes == 0 || !ledger_put(&entry, &replaced))
+    return; /* without an entry its charge stays until the process ends */
+  if (replaced.kind != LEDGER_NONE) overhead_context_ended(device, replaced.bytes);
 }
 
 static CUresult destroy(destroy_fn *real, CUcontext context) {
@@ -34,7 +37,7 @@ static CUresult destroy(destroy_fn *real, CUcontext context) {
   CUresult result = real(context);
   admit_estate_settle(estate, (uintptr_t)context, result == CUDA_SUCCESS);
   if (result != CUDA_SUCCESS) {
-    remember(context, taken);
+    remember(context, device, taken);
   } else {
     compute_forget_context(context);
     if (known) pool_context_ended(device);
@@ -73,14 +76,16 @@ static CUresult leave_primary(primary_fn *real, CUdevice device) {
   if (!limited) return real(device);
   CUcontext primary = primary_of(device);
   if (primary == NULL) return real(device);
-  uint64_t estate = admit_estate((uintptr_t)primary);
+  uint64_t estate = admit_estate((uintptr_t)primary), taken = forget(primary);
   CUresult result = real(device);
   bool ended = result == CUDA_SUCCESS && !is_active(device);
   admit_estate_settle(estate, (uintptr_t)primary, ended);
   if (ended) {
     pool_context_ended(device);
     compute_forget_context(primary);
-    overhead_context_ended(device, forget(primary));
+    overhead_context_ended(device, taken);
+  } else {
+    remember(primary, device, taken);
   }
   return result;
 }
@@ -109,15 +114,16 @@ GUARD_EXPORT CUresult cuDevicePrimaryCtxReset_v2(CUdevice device) {
 
 GUARD_EXPORT CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device) {
   BEGIN_HOOK(cuDevicePrimaryCtxRetain, CUDA_ERROR_NOT_INITIALIZED);
-  FLIGHT;
   struct overhead_order order;
   if (!limited || context == NULL || is_active(device)) return real(context, device);
-  CUresult result = overhead_admit(&order, device);
+  overhead_expect(&order, device);
+  FLIGHT;
+  CUresult result = overhead_admit(&order);
   if (result != CUDA_SUCCESS) return result;
   result = real(context, device);
   primary_fn *release = release_primary();
   if (overhead_settle(&order, result) || release == NULL) {
-    if (result == CUDA_SUCCESS) remember(*context, order.taken);
+    if (result == CUDA_SUCCESS) remember(*context, device, order.taken);
     return result;
   }
   (void)release(device);
@@ -129,7 +135,7 @@ GUARD_EXPORT CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice devi
 static CUresult settle(struct overhead_order *order, CUresult result, const CUcontext *context) {
   destroy_fn *release = REAL(cuCtxDestroy_v2);
   if (overhead_settle(order, result) || release == NULL) {
-    if (result == CUDA_SUCCESS) remember(*context, order->taken);
+    if (result == CUDA_SUCCESS) remember(*context, order->device, order->taken);
     return result;
   }
   (void)release(*context);
@@ -139,38 +145,42 @@ static CUresult settle(struct overhead_order *order, CUresult result, const CUco
 
 GUARD_EXPORT CUresult cuCtxCreate(CUcontext *context, unsigned int flags, CUdevice device) {
   BEGIN_HOOK(cuCtxCreate, CUDA_ERROR_NOT_INITIALIZED);
-  FLIGHT;
   struct overhead_order order;
   if (!limited || context == NULL) return real(context, flags, device);
-  CUresult result = overhead_admit(&order, device);
+  overhead_expect(&order, device);
+  FLIGHT;
+  CUresult result = overhead_admit(&order);
   return result != CUDA_SUCCESS ? result : settle(&order, real(context, flags, device), context);
 }
 
 GUARD_EXPORT CUresult cuCtxCreate_v2(CUcontext *context, unsigned int flags, CUdevice device) {
   BEGIN_HOOK(cuCtxCreate_v2, CUDA_ERROR_NOT_INITIALIZED);
-  FLIGHT;
   struct overhead_order order;
   if (!limited || context == NULL) return real(context, flags, device);
-  CUresult result = overhead_admit(&order, device);
+  overhead_expect(&order, device);
+  FLIGHT;
+  CUresult result = overhead_admit(&order);
   return result != CUDA_SUCCESS ? result : settle(&order, real(context, flags, device), context);
 }
 
 GUARD_EXPORT CUresult cuCtxCreate_v3(CUcontext *context, CUexecAffinityParam *params, int count, unsigned int flags,
                                      CUdevice device) {
   BEGIN_HOOK(cuCtxCreate_v3, CUDA_ERROR_NOT_INITIALIZED);
-  FLIGHT;
   struct overhead_order order;
   if (!limited || context == NULL) return real(context, params, count, flags, device);
-  CUresult result = overhead_admit(&order, device);
+  overhead_expect(&order, device);
+  FLIGHT;
+  CUresult result = overhead_admit(&order);
   return result != CUDA_SUCCESS ? result : settle(&order, real(context, params, count, flags, device), context);
 }
 
 GUARD_EXPORT CUresult cuCtxCreate_v4(CUcontext *context, CUctxCreateParams *params, unsigned int flags,
                                      CUdevice device) {
   BEGIN_HOOK(cuCtxCreate_v4, CUDA_ERROR_NOT_INITIALIZED);
-  FLIGHT;
   struct overhead_order order;
   if (!limited || context == NULL) return real(context, params, flags, device);
-  CUresult result = overhead_admit(&order, device);
+  overhead_expect(&order, device);
+  FLIGHT;
+  CUresult result = overhead_admit(&order);
   return result != CUDA_SUCCESS ? result : settle(&order, real(context, params, flags, device), context);
 }

@@ -15,9 +15,15 @@ static const uint64_t PATIENCE_NS = 10000000000u; /* for another process that ma
 static const uint64_t SELDOM_NS = 500000000u;
 
 struct overhead {
-  struct account account;
+  guard_lock
+      lock; /* around every change of the account, with what goes with it; never held across a call of the driver */
+  struct account account; /* reserved: the contexts' charges and the rest; nothing of it is handed out */
+  uint64_t contexts;      /* charged for contexts, alive or under way */
+  uint64_t ended;         /* refunded for contexts, ever */
   _Atomic uint64_t measured_ns;
-  atomic_bool seen; /* NVML has told about this process: when it no longer does, it holds nothing */
+  _Atomic uint64_t size; /* of a context, and one; 0 while it is not known */
+  atomic_bool learning;  /* a thread of this process finds it out */
+  atomic_bool seen;      /* NVML has told about this process: when it no longer does, it holds nothing */
   bool open;
 };
 
@@ -81,18 +87,38 @@ static bool own_bytes(CUdevice device, struct overhead *overhead, uint64_t *byte
   return found || (listed && atomic_load(&overhead->seen));
 }
 
-/* What the driver holds beyond what we were charged for; false when that cannot be told.  *exact: nothing was under way meanwhile, else
- * it is at least this much: charges come before the driver's figure and go after it. */
-static bool look(CUdevice device, struct overhead *overhead, uint64_t *bytes, bool *exact) {
+/* One measure. */
+struct look {
+  uint64_t ticket, ended; /* taken before it */
+  uint64_t
+      bytes;  /* what the driver holds beyond what else we were charged for: at least, and when exact no more either */
+  bool exact; /* nothing was under way meanwhile, and no other charge hides a part of it */
+  bool alone; /* nothing else was charged */
+};
+
+/* Read together: what contexts are charged with leaves both or neither. */
+static uint64_t known_beside(struct overhead *overhead, struct look *look, uint64_t *held) {
+  GUARD_HOLD(&overhead->lock);
+  look->ticket = account_question(&overhead->account);
+  look->ended = overhead->ended;
+  *held = share_held(overhead->account.shares);
+  uint64_t charged = account_charged(&overhead->account);
+  return *held > charged ? *held - charged : 0;
+}
+
+/* False when the driver does not know us, or too much happened meanwhile; *told: it does. */
+static bool look(CUdevice device, struct overhead *overhead, struct look *out, bool *told) {
   for (int i = 0; i < LOOKS; i++) {
-    uint64_t own, before = flight_look(), held = share_held(overhead->account.shares);
-    uint64_t charged = account_charged(&overhead->account);
-    if (!own_bytes(device, overhead, &own)) return false;
+    uint64_t own, held, before = flight_look(), known = known_beside(overhead, out, &held);
+    *told = own_bytes(device, overhead, &own);
+    if (!*told) return false;
+    /* an allocation that was charged after we had read the charges may be in the driver's figure */
+    bool moved = share_held(overhead->account.shares) != held;
     uint64_t after = flight_look();
-    if (flight_begun_of(before) != flight_begun_of(after) || share_held(overhead->account.shares) != held) continue;
-    uint64_t known = held > charged ? held - charged : 0;
-    *bytes = own > known ? own - known : 0;
-    *exact = before == after && flight_is_quiet(before);
+    if (flight_begun_of(before) != flight_begun_of(after) || moved) continue;
+    out->bytes = own > known ? own - known : 0;
+    out->exact = before == after && flight_is_quiet(before) && own >= known;
+    out->alone = known == 0;
     return true;
   }
   return false;
@@ -100,6 +126,7 @@ static bool look(CUdevice device, struct overhead *overhead, uint64_t *bytes, bo
 
 /* ---- charging it ---- */
 
+/* With the lock, as the two that follow. */
 static void note(struct overhead *overhead) {
   for (share_set left = overhead->account.shares; left != 0; left &= left - 1) {
     unsigned share = (unsigned)__builtin_ctzll(left);
@@ -107,15 +134,27 @@ static void note(struct overhead *overhead) {
   }
 }
 
+static bool raise(struct overhead *overhead, const struct look *look) {
+  uint64_t gone = overhead->ended - look->ended;
+  return account_raise(&overhead->account, look->bytes > gone ? look->bytes - gone : 0);
+}
+
+/* Void when a context was charged or refunded since the look, which changed the account. */
+static bool replace(struct overhead *overhead, const struct look *look) {
+  uint64_t least = overhead->contexts, bytes = look->bytes > least ? look->bytes : least;
+  return account_answer(&overhead->account, look->ticket, bytes, 0, 0);
+}
+
 bool overhead_measure(CUdevice device) {
-  uint64_t bytes;
-  bool exact, fits = true;
+  struct look seen;
+  bool told;
   struct overhead *overhead = overhead_of(device);
   if (overhead == NULL) return true;
   atomic_store(&overhead->measured_ns, prim_coarse_ns());
-  uint64_t ticket = account_question(&overhead->account);
-  if (!look(device, overhead, &bytes, &exact)) return true;
-  fits = exact ? account_answer(&overhead->account, ticket, bytes, 0, 0) : account_raise(&overhead->account, bytes);
+  if (!look(device, overhead, &seen, &told)) return true;
+  GUARD_HOLD(&overhead->lock);
+  bool fits = raise(overhead, &seen);
+  if (seen.exact) fits = replace(overhead, &seen) && fits;
   note(overhead);
   return fits;
 }
@@ -126,58 +165,112 @@ void overhead_measure_sometimes(CUdevice device) {
   if (prim_coarse_ns() - atomic_load(&overhead->measured_ns) >= SELDOM_NS) (void)overhead_measure(device);
 }
 
-/* What a context will take, as far as that is known; while another process makes the first one of the share we wait for it. */
-static uint64_t expected(struct overhead_order *order) {
+/* ---- contexts ---- */
+
+static bool charge(struct overhead *overhead, struct overhead_order *order) {
+  uint64_t admitted, bytes = order->taken;
+  GUARD_HOLD(&overhead->lock);
+  order->beside = account_reserved(&overhead->account) != 0;
+  if (account_begin(&overhead->account, bytes, &admitted) != 0) return false;
+  overhead->contexts += bytes;
+  (void)account_adjust(&overhead->account, (int64_t)bytes, admitted);
+  note(overhead);
+  return true;
+}
+
+static void refund(struct overhead *overhead, uint64_t bytes) {
+  GUARD_HOLD(&overhead->lock);
+  overhead->contexts -= bytes;
+  overhead->ended += bytes;
+  (void)account_adjust(&overhead->account, -(int64_t)bytes, 0);
+  note(overhead);
+}
+
+/* Whether it is known, or ours to find out: one thread of one process at a time. */
+static enum share_knowledge ask(struct overhead_order *order, struct overhead *overhead, uint64_t *bytes) {
+  uint64_t size = atomic_load(&overhead->size);
+  *bytes = size - (size != 0);
+  if (size != 0) return SHARE_KNOWS;
+  if (atomic_exchange(&overhead->learning, true)) return SHARE_WAIT;
+  enum share_knowledge knowledge = share_context_bytes(order->share, bytes);
+  if (knowledge == SHARE_KNOWS && *bytes != UINT64_MAX) atomic_store(&overhead->size, *bytes + 1);
+  if (knowledge != SHARE_LEARN) atomic_store(&overhead->learning, false);
+  return knowledge;
+}
+
+/* What a context will take, as far as that is known; while another one makes the first of the share we wait for it. */
+static uint64_t expected(struct overhead_order *order, struct overhead *overhead) {
   static uint32_t nap;
   uint64_t bytes = 0, give_up = prim_monotonic_ns() + PATIENCE_NS;
   for (;;) {
-    enum share_knowledge knowledge = share_context_bytes(order->share, &bytes);
+    enum share_knowledge knowledge = ask(order, overhead, &bytes);
     order->learning = knowledge == SHARE_LEARN;
     if (knowledge != SHARE_WAIT || prim_monotonic_ns() > give_up) return bytes;
     prim_futex_wait(&nap, 0, NAP_NS, false);
   }
 }
 
-CUresult overhead_admit(struct overhead_order *order, CUdevice device) {
+void overhead_expect(struct overhead_order *order, CUdevice device) {
   nvmlDevice_t unused;
   *order = (struct overhead_order){.device = device};
   struct overhead *overhead = overhead_of(device);
-  if (overhead == NULL || !device_of(device, &unused)) return CUDA_SUCCESS;
+  if (overhead == NULL || !device_of(device, &unused)) return;
   order->active = true;
   order->share = (unsigned)__builtin_ctzll(overhead->account.shares);
-  uint64_t bytes = expected(order);
-  if (account_begin(&overhead->account, bytes, &order->admitted) == 0) return CUDA_SUCCESS;
-  admit_reclaim(device);
-  if (account_begin(&overhead->account, bytes, &order->admitted) == 0) return CUDA_SUCCESS;
+  order->taken = expected(order, overhead);
+}
+
+static void end_learning(const struct overhead_order *order, bool known) {
+  if (!order->learning) return;
+  share_learned_context(order->share, known, order->taken);
+  atomic_store(&devices[order->device].learning, false);
+}
+
+CUresult overhead_admit(struct overhead_order *order) {
+  if (!order->active) return CUDA_SUCCESS;
+  struct overhead *overhead = &devices[order->device];
+  if (charge(overhead, order)) return CUDA_SUCCESS;
+  admit_reclaim(order->device);
+  if (charge(overhead, order)) return CUDA_SUCCESS;
+  end_learning(order, false);
   share_count_refusal(overhead->account.shares);
   return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
-/* What a new context took: as measured, and what contexts of this share are known to take when others' calls blur the measure. */
-static uint64_t taken(struct overhead_order *order, struct overhead *overhead) {
-  uint64_t bytes, known = order->admitted;
-  bool exact;
-  if (!look(order->device, overhead, &bytes, &exact)) return known;
-  uint64_t before = account_reserved(&overhead->account);
-  uint64_t seen = bytes > before ? bytes - before : 0;
-  return exact || known == 0 ? seen : known;
+/* The share's first context is there: it is charged with what it took, and those after it with as much.  Where that was blurred the next
+ * one tells; where NVML does not know us there is nothing to wait for. */
+static bool learn(struct overhead_order *order, struct overhead *overhead) {
+  struct look seen = {0};
+  bool told, known = false, fits = true;
+  if (look(order->device, overhead, &seen, &told)) {
+    GUARD_HOLD(&overhead->lock);
+    known = seen.exact && seen.alone && !order->beside && overhead->ended == seen.ended;
+    if (known) order->taken = seen.bytes;
+    overhead->contexts += order->taken;
+    fits = raise(overhead, &seen);
+    note(overhead);
+  }
+  end_learning(order, known || !told);
+  return fits;
 }
 
 bool overhead_settle(struct overhead_order *order, CUresult result) {
   if (!order->active) return true;
   struct overhead *overhead = &devices[order->device];
-  order->taken = result == CUDA_SUCCESS ? taken(order, overhead) : 0;
-  bool fits = account_adjust(&overhead->account, (int64_t)order->taken, order->admitted);
-  if (order->learning) share_learned_context(order->share, result == CUDA_SUCCESS, order->taken);
+  if (result != CUDA_SUCCESS) {
+    refund(overhead, order->taken);
+    order->taken = 0;
+    end_learning(order, false);
+    return true;
+  }
+  bool fits = order->learning ? learn(order, overhead) : overhead_measure(order->device);
   if (!fits) share_count_refusal(overhead->account.shares);
-  note(overhead);
   return fits;
 }
 
 void overhead_context_ended(CUdevice device, uint64_t bytes) {
   struct overhead *overhead = overhead_of(device);
   if (overhead == NULL) return;
-  (void)account_adjust(&overhead->account, -(int64_t)bytes, 0);
+  refund(overhead, bytes);
   (void)overhead_measure(device);
-  note(overhead);
 }
