@@ -5,6 +5,7 @@
 
 #include "device.h"
 #include "gate.h"
+#include "imports.h"
 #include "ledger.h"
 #include "limiter.h"
 #include "overhead.h"
@@ -56,6 +57,7 @@ static void set_up(struct process_page *where) {
       continue;
     ledger_reset();
     device_reset();
+    import_reset();
     overhead_reset();
     pool_reset();
     share_reset();

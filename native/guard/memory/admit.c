@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "imports.h"
 #include "overhead.h"
 #include "pool.h"
 
@@ -67,6 +68,10 @@ void admit_refund(const ledger_entry *entry) {
     pool_freed((CUmemoryPool)(uintptr_t)entry->owner, entry->bytes);
   } else if (entry->account == ACCOUNT_MANAGED) {
     share_release_managed(entry->share, entry->bytes);
+  } else if (entry->account == ACCOUNT_IMPORT) {
+    import_refund(entry);
+  } else if (entry->account == ACCOUNT_EXTERNAL) {
+    import_unmapped(entry);
   } else if (entry->bytes != 0) {
     share_release(entry->share, entry->bytes);
   }
@@ -126,7 +131,7 @@ uint64_t admit_estate(uint64_t owner) {
 }
 
 void admit_estate_settle(uint64_t estate, uint64_t owner, bool ended) {
-  static const enum ledger_kind kinds[] = {LEDGER_POINTER, LEDGER_ARRAY};
+  static const enum ledger_kind kinds[] = {LEDGER_POINTER, LEDGER_ARRAY, LEDGER_IPC};
   ledger_entry entry;
   if (!ended) ledger_bequeath(estate, owner);
   for (unsigned i = 0; ended && i < sizeof kinds / sizeof kinds[0]; i++) {

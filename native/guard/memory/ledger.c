@@ -66,7 +66,9 @@ static void remove_at(struct shard *shard, uint32_t hole) {
   shard->count--;
 }
 
-static bool can_die(const ledger_entry *entry) { return entry->kind == LEDGER_POINTER || entry->kind == LEDGER_ARRAY; }
+static bool can_die(const ledger_entry *entry) {
+  return entry->kind == LEDGER_POINTER || entry->kind == LEDGER_ARRAY || entry->kind == LEDGER_IPC;
+}
 
 /* In the same shard, whose lock is held: whoever looks at all entries finds it before or after, and once. */
 static void set_aside(struct shard *shard, ledger_entry entry) {
@@ -124,6 +126,17 @@ uint32_t ledger_refer(enum ledger_kind kind, uint64_t key, int32_t change) {
   if (entry == NULL) return UINT32_MAX;
   entry->references += (uint32_t)change;
   return entry->references;
+}
+
+void ledger_raise(enum ledger_kind kind, uint64_t key, ledger_entry *charge) {
+  struct shard *shard = shard_of(hash((uint8_t)kind, key));
+  GUARD_HOLD(&shard->lock);
+  ledger_entry *entry = find(shard, kind, key);
+  if (entry == NULL || entry->bytes >= charge->bytes) return;
+  ledger_entry less = *entry;
+  entry->bytes = charge->bytes;
+  entry->share = charge->share;
+  *charge = less;
 }
 
 struct wanted {

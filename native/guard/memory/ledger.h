@@ -11,12 +11,15 @@
 
 enum ledger_kind {
   LEDGER_NONE = 0,
-  LEDGER_POINTER, /* CUdeviceptr, whatever allocated it */
-  LEDGER_HANDLE,  /* CUmemGenericAllocationHandle */
-  LEDGER_ARRAY,   /* CUarray, CUmipmappedArray */
-  LEDGER_MAPPING, /* an address range: which handle lies behind it; nothing is charged for it */
-  LEDGER_CONTEXT, /* CUcontext: what the driver took for it; charged as overhead */
-  LEDGER_POOL,    /* CUmemoryPool: share is its place in the table of pools; nothing is charged for it */
+  LEDGER_POINTER,  /* CUdeviceptr, whatever allocated it */
+  LEDGER_HANDLE,   /* CUmemGenericAllocationHandle */
+  LEDGER_ARRAY,    /* CUarray, CUmipmappedArray */
+  LEDGER_MAPPING,  /* an address range: which handle lies behind it; nothing is charged for it */
+  LEDGER_CONTEXT,  /* CUcontext: what the driver took for it; charged as overhead */
+  LEDGER_POOL,     /* CUmemoryPool: share is its place in the table of pools; nothing is charged for it */
+  LEDGER_IPC,      /* CUdeviceptr of an opened handle */
+  LEDGER_IMPORT,   /* the charge for an external memory object, by a name of its own */
+  LEDGER_EXTERNAL, /* CUexternalMemory: its owner is that name; nothing is charged for it */
 };
 
 /* Who keeps account of an entry's bytes. */
@@ -24,6 +27,8 @@ enum ledger_account {
   ACCOUNT_SHARE = 0, /* the share */
   ACCOUNT_POOL,      /* the pool that is its owner */
   ACCOUNT_MANAGED,   /* the share, as managed memory beyond its part of the card */
+  ACCOUNT_IMPORT,    /* the share, as memory of others */
+  ACCOUNT_EXTERNAL,  /* the LEDGER_IMPORT whose key its bytes are */
 };
 
 typedef struct ledger_entry {
@@ -52,6 +57,8 @@ bool ledger_take(enum ledger_kind kind, uint64_t key, ledger_entry *out);
 bool ledger_get(enum ledger_kind kind, uint64_t key, ledger_entry *out);
 /* Adds to an entry's references and returns the new number; UINT32_MAX when it is unknown. */
 uint32_t ledger_refer(enum ledger_kind kind, uint64_t key, int32_t change);
+/* Makes an entry's charge that of *charge if that is more; what the entry does not have is in *charge afterwards. */
+void ledger_raise(enum ledger_kind kind, uint64_t key, ledger_entry *charge);
 /* Gives what belongs to an owner to another one.  Looks at all entries. */
 void ledger_bequeath(uint64_t from, uint64_t to);
 /* Removes some entry of the kind with this owner; false when there is none (left).  Looks at all entries. */

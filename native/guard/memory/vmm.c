@@ -1,11 +1,12 @@
 /* Virtual memory management: physical memory is charged from cuMemCreate until its last reference is gone.
  *
  * A handle and every mapping of it are references; programs release the handle while the memory is still mapped, and unmap later.
- * Memory that another process exported was charged there. */
+ * Memory that another process exported is charged when it is mapped (imports.h). */
 #include "admit.h"
 #include "driver.h"
 #include "flight.h"
 #include "gate.h"
+#include "imports.h"
 #include "prim.h"
 
 static void give_back(uint64_t handle) {
@@ -61,10 +62,13 @@ GUARD_EXPORT CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *
 GUARD_EXPORT CUresult cuMemMap(CUdeviceptr pointer, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle,
                                unsigned long long flags) {
   BEGIN_HOOK(cuMemMap, CUDA_ERROR_NOT_INITIALIZED);
+  struct admission admission = {.charged = false};
   /* Referred to before the driver maps: another thread may release the handle right after. */
   bool known = limited && ledger_refer(LEDGER_HANDLE, handle, 1) != UINT32_MAX;
-  CUresult result = real(pointer, bytes, offset, handle, flags);
+  CUresult result = known ? import_admit_mapping(&admission, handle, bytes) : CUDA_SUCCESS;
+  if (result == CUDA_SUCCESS) result = real(pointer, bytes, offset, handle, flags);
   if (!known) return result;
+  import_settle_mapping(&admission, handle, result);
   ledger_entry replaced, mapping = {.key = pointer, .bytes = bytes, .owner = handle, .kind = LEDGER_MAPPING};
   if (result != CUDA_SUCCESS) unrefer_unmapped(handle);
   /* Without room for the entry the charge stays until the process ends: too much is safer than too little. */

@@ -67,6 +67,7 @@ def _compile_all(directory: Path, *, simgpu: Path) -> None:
     compile_c(directory / "client", HERE / "client.c", *libraries)
     compile_c(directory / "hammer", HERE / "hammer.c", *libraries)
     compile_c(directory / "worker", HERE / "worker.c", *libraries)
+    compile_c(directory / "sharer", HERE / "sharer.c", *libraries)
     compile_c(
         stub / "libcuda.so.1",
         *("-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-Wno-cast-function-type"),
@@ -95,6 +96,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Progra
         linked=directory / "linked",
         hammer=directory / "hammer",
         worker=directory / "worker",
+        sharer=directory / "sharer",
         stub=directory / "stub",
     )
 

@@ -44,6 +44,7 @@ class Programs:
     linked: Path
     hammer: Path
     worker: Path
+    sharer: Path
     stub: Path
     """Directory of the stub driver."""
 
@@ -293,7 +294,7 @@ class Container:
     @contextmanager
     def client(self, route: str = "dlsym") -> Iterator[Client]:
         """A client that speaks until the block ends; then it is killed."""
-        program = self.programs.linked if route == "linked" else self.programs.client
+        program = {"linked": self.programs.linked, "sharer": self.programs.sharer}.get(route, self.programs.client)
         process = subprocess.Popen(
             self.command(program, route), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )

@@ -97,6 +97,12 @@ static void test_ledger(void) {
   }
   int owned = 0, taken = 0;
   for (int key = 0; key < KEYS; key++) owned += model[key].kind != LEDGER_NONE && model[key].owner == 3;
+  ledger_entry handle = {.key = 1, .bytes = 5, .share = 1, .kind = LEDGER_HANDLE}, more = {.bytes = 7, .share = 2};
+  CHECK(ledger_put(&handle, &old) && old.kind == LEDGER_NONE);
+  ledger_raise(LEDGER_HANDLE, 1, &more);
+  CHECK(more.bytes == 5 && more.share == 1);
+  ledger_raise(LEDGER_HANDLE, 1, &more); /* less than it has */
+  CHECK(more.bytes == 5 && ledger_take(LEDGER_HANDLE, 1, &found) && found.bytes == 7 && found.share == 2);
   while (ledger_take_owned(LEDGER_POINTER, 3, &found)) taken++;
   CHECK(owned == taken && owned > 0);
   while (ledger_take_between(LEDGER_POINTER, 0, KEYS / 2, &found)) CHECK(found.key < KEYS / 2);
