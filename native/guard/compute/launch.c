@@ -3,6 +3,7 @@
 
 #include "driver.h"
 #include "gate.h"
+#include "graph.h"
 #include "limiter.h"
 
 typedef CUresult launch_kernel_fn(CUfunction, unsigned int, unsigned int, unsigned int, unsigned int, unsigned int,
@@ -10,7 +11,6 @@ typedef CUresult launch_kernel_fn(CUfunction, unsigned int, unsigned int, unsign
 typedef CUresult launch_kernel_ex_fn(const CUlaunchConfig *, CUfunction, void **, void **);
 typedef CUresult launch_cooperative_fn(CUfunction, unsigned int, unsigned int, unsigned int, unsigned int, unsigned int,
                                        unsigned int, unsigned int, CUstream, void **);
-typedef CUresult launch_graph_fn(CUgraphExec, CUstream);
 
 /* The stream that a call means; where the driver's own name for it differs from NULL, events must use that name. */
 static inline CUstream meant(CUstream stream, bool per_thread) {
@@ -66,12 +66,14 @@ static inline CUresult cooperative(launch_cooperative_fn *real, bool per_thread,
   LAUNCH(work, real(f, gx, gy, gz, bx, by, bz, shared, stream, parameters));
 }
 
-static inline CUresult graph(launch_graph_fn *real, bool per_thread, CUgraphExec exec, CUstream stream) {
+static inline CUresult graph(graph_launch_fn *real, bool per_thread, CUgraphExec exec, CUstream stream) {
   if (real == NULL) return CUDA_ERROR_NOT_INITIALIZED;
   GATE(limited);
-  if (!limited || !compute_wanted()) return real(exec, stream);
-  struct compute_work work = {.stream = meant(stream, per_thread), .key = compute_key(exec, 0)};
-  LAUNCH(work, real(exec, stream));
+  CUstream seen = meant(stream, per_thread);
+  if (!limited) return real(exec, stream);
+  if (!compute_wanted()) return graph_launch(real, exec, stream, seen);
+  struct compute_work work = {.stream = seen, .key = compute_key(exec, 0)};
+  LAUNCH(work, graph_launch(real, exec, stream, seen));
 }
 
 GUARD_EXPORT CUresult cuLaunchKernel(CUfunction f, unsigned int gx, unsigned int gy, unsigned int gz, unsigned int bx,

@@ -5,6 +5,7 @@
 
 #include "device.h"
 #include "gate.h"
+#include "graph.h"
 #include "imports.h"
 #include "ledger.h"
 #include "limiter.h"
@@ -60,6 +61,7 @@ static void set_up(struct process_page *where) {
     import_reset();
     overhead_reset();
     pool_reset();
+    graph_reset();
     share_reset();
     compute_reset();
     __atomic_store_n(&where->state, self | READY, __ATOMIC_RELEASE);

@@ -3,12 +3,14 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "graph.h"
 #include "imports.h"
 #include "overhead.h"
 #include "pool.h"
 
 void admit_reclaim(CUdevice device) {
   pool_trim(device);
+  graph_trim(device);
   overhead_measure_sometimes(device);
 }
 

@@ -3,6 +3,7 @@
 #include "driver.h"
 #include "flight.h"
 #include "gate.h"
+#include "graph.h"
 #include "limiter.h"
 #include "overhead.h"
 #include "pool.h"
@@ -41,6 +42,7 @@ static CUresult destroy(destroy_fn *real, CUcontext context) {
   } else {
     compute_forget_context(context);
     if (known) pool_context_ended(device);
+    if (known) graph_context_ended(device);
     if (known) overhead_context_ended(device, taken);
   }
   return result;
@@ -82,6 +84,7 @@ static CUresult leave_primary(primary_fn *real, CUdevice device) {
   admit_estate_settle(estate, (uintptr_t)primary, ended);
   if (ended) {
     pool_context_ended(device);
+    graph_context_ended(device);
     compute_forget_context(primary);
     overhead_context_ended(device, taken);
   } else {

@@ -11,15 +11,17 @@
 
 enum ledger_kind {
   LEDGER_NONE = 0,
-  LEDGER_POINTER,  /* CUdeviceptr, whatever allocated it */
-  LEDGER_HANDLE,   /* CUmemGenericAllocationHandle */
-  LEDGER_ARRAY,    /* CUarray, CUmipmappedArray */
-  LEDGER_MAPPING,  /* an address range: which handle lies behind it; nothing is charged for it */
-  LEDGER_CONTEXT,  /* CUcontext: what the driver took for it; charged as overhead */
-  LEDGER_POOL,     /* CUmemoryPool: share is its place in the table of pools; nothing is charged for it */
-  LEDGER_IPC,      /* CUdeviceptr of an opened handle */
-  LEDGER_IMPORT,   /* the charge for an external memory object, by a name of its own */
-  LEDGER_EXTERNAL, /* CUexternalMemory: its owner is that name; nothing is charged for it */
+  LEDGER_POINTER,    /* CUdeviceptr, whatever allocated it */
+  LEDGER_HANDLE,     /* CUmemGenericAllocationHandle */
+  LEDGER_ARRAY,      /* CUarray, CUmipmappedArray */
+  LEDGER_MAPPING,    /* an address range: which handle lies behind it; nothing is charged for it */
+  LEDGER_CONTEXT,    /* CUcontext: what the driver took for it; charged as overhead */
+  LEDGER_POOL,       /* CUmemoryPool: share is its place in the table of pools; nothing is charged for it */
+  LEDGER_IPC,        /* CUdeviceptr of an opened handle */
+  LEDGER_IMPORT,     /* the charge for an external memory object, by a name of its own */
+  LEDGER_EXTERNAL,   /* CUexternalMemory: its owner is that name; nothing is charged for it */
+  LEDGER_GRAPH,      /* CUgraphExec that allocates: owner is the set of its devices; graph.c has the account */
+  LEDGER_GRAPH_PART, /* the same on one device, see graph.c */
 };
 
 /* Who keeps account of an entry's bytes. */

@@ -68,8 +68,7 @@ static bool remember(CUmemoryPool handle, uint16_t index) {
   return ledger_put(&entry, &replaced);
 }
 
-/* What a pool grows by. */
-static uint64_t granule_of(CUdevice device) {
+uint64_t pool_granule(CUdevice device) {
   cuMemGetAllocationGranularity_fn *ask_driver = DRIVER(cuMemGetAllocationGranularity);
   CUmemAllocationProp prop = {.type = CU_MEM_ALLOCATION_TYPE_PINNED,
                               .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = device}};
@@ -99,7 +98,7 @@ CUresult pool_find(CUmemoryPool handle, CUdevice on_device, struct pool **out) {
   share_set shares;
   CUresult result = admit_shares(device, &shares);
   if (result != CUDA_SUCCESS || shares == 0) return result;
-  uint64_t granule = granule_of(device);
+  uint64_t granule = pool_granule(device);
   GUARD_HOLD(&table_lock);
   *out = known(handle, &found);
   if (!found) *out = enter(handle, device, shares, granule);

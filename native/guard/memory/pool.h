@@ -31,6 +31,8 @@ struct pool_order {
   uint64_t admitted; /* by pool_admit */
 };
 CUresult pool_admit(struct pool_order *order);
+/* What the driver's pools on this device grow by. */
+uint64_t pool_granule(CUdevice device);
 CUdevice pool_device(const struct pool *pool);
 /* False when the driver took more for it than there is room for: the allocation has to go back. */
 bool pool_settle(const struct pool_order *order, bool granted);

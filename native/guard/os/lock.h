@@ -1,5 +1,6 @@
 /* A lock between the threads of one process: a word, no initialisation beyond zero, so that it works before constructors ran and
- * is made free again by storing zero in a forked child.  It is never held across a call of the driver or of the dynamic linker. */
+ * is made free again by storing zero in a forked child.  It is never held across a call of the driver or of the dynamic linker,
+ * but for the turn of graphs that allocate (graph.c). */
 #ifndef GUARD_LOCK_H
 #define GUARD_LOCK_H
 

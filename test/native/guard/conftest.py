@@ -66,6 +66,7 @@ def _compile_all(directory: Path, *, simgpu: Path) -> None:
     libraries = ("-ldl", "-lpthread")
     compile_c(directory / "client", HERE / "client.c", *libraries)
     compile_c(directory / "hammer", HERE / "hammer.c", *libraries)
+    compile_c(directory / "graphs", HERE / "graphs.c", *libraries)
     compile_c(directory / "worker", HERE / "worker.c", *libraries)
     compile_c(directory / "sharer", HERE / "sharer.c", *libraries)
     compile_c(
@@ -95,6 +96,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Progra
         client=directory / "client",
         linked=directory / "linked",
         hammer=directory / "hammer",
+        graphs=directory / "graphs",
         worker=directory / "worker",
         sharer=directory / "sharer",
         stub=directory / "stub",

@@ -1,7 +1,7 @@
 /* Allocates and frees at random, by every route to device memory that the driver has, until its time is over or it is killed.
  *
  * usage: hammer SEED OPERATIONS MOST_BYTES [THREADS [ROUTES]].  OPERATIONS are those of each thread; 0: until killed.  ROUTES are letters:
- *   s sync   m managed   p pitched   a array   y mipmapped   d stream-ordered   o an own pool   v physical memory   c context
+ *   s sync   m managed   p pitched   a array   y mipmapped   d stream-ordered   o an own pool   v physical memory   c context   g graph
  * Prints how many allocations succeeded and how many were refused, last; ends with status 1 on any other result than these.  A route that
  * the driver does not support is left out. */
 #include <dlfcn.h>
@@ -19,7 +19,7 @@ enum { PIECES = 24, MOST_THREADS = 16, GRANULE = 2 << 20 };
 static void *library;
 static CUcontext context;
 static uint64_t operations, most_bytes;
-static const char *routes = "smpaydovc";
+static const char *routes = "smpaydovcg";
 
 static void *find(const char *name) {
   void *found = dlsym(library, name);
@@ -45,7 +45,8 @@ static uint64_t next(uint64_t *state) {
 struct piece {
   char route; /* 0: none */
   CUdeviceptr pointer;
-  void *object; /* array, context */
+  void *object; /* array, context, graph made ready */
+  bool freed;   /* by the graph itself */
   CUmemGenericAllocationHandle handle;
   size_t bytes;
 };
@@ -113,6 +114,33 @@ static CUresult give_physical(struct work *work, struct piece *piece) {
   return result == CUDA_SUCCESS ? CALL(cuMemAddressFree, piece->pointer, piece->bytes) : result;
 }
 
+/* One of two frees again what it allocates, and is launched once more.  A capture would not stand what other threads do. */
+static CUresult take_graph(struct work *work, struct piece *piece, size_t bytes) {
+  CUDA_MEM_ALLOC_NODE_PARAMS params = {
+      .bytesize = bytes,
+      .poolProps = {.allocType = CU_MEM_ALLOCATION_TYPE_PINNED, .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE}}};
+  CUgraph graph;
+  CUgraphNode node;
+  piece->freed = next(&work->random) % 2 == 0;
+  CUresult result = CALL(cuGraphCreate, &graph, 0);
+  if (result == CUDA_SUCCESS) result = CALL(cuGraphAddMemAllocNode, &node, graph, NULL, 0, &params);
+  piece->pointer = params.dptr;
+  if (result == CUDA_SUCCESS && piece->freed)
+    result = CALL(cuGraphAddMemFreeNode, &node, graph, &node, 1, piece->pointer);
+  if (result == CUDA_SUCCESS) result = CALL(cuGraphInstantiateWithFlags, (CUgraphExec *)&piece->object, graph, 0);
+  if (result != CUDA_SUCCESS) return result == CUDA_ERROR_OUT_OF_MEMORY ? CUDA_ERROR_UNKNOWN : result;
+  (void)CALL(cuGraphDestroy, graph);
+  result = CALL(cuGraphLaunch, piece->object, work->stream);
+  if (result == CUDA_SUCCESS && piece->freed) result = CALL(cuGraphLaunch, piece->object, work->stream);
+  if (result != CUDA_SUCCESS) (void)CALL(cuGraphExecDestroy, piece->object);
+  return result;
+}
+
+static CUresult give_graph(struct work *work, struct piece *piece) {
+  CUresult result = piece->freed ? CUDA_SUCCESS : CALL(cuMemFreeAsync, piece->pointer, work->stream);
+  return result == CUDA_SUCCESS ? CALL(cuGraphExecDestroy, piece->object) : result;
+}
+
 static CUresult take(struct work *work, struct piece *piece, size_t bytes) {
   switch (piece->route) {
     case 's': return CALL(cuMemAlloc_v2, &piece->pointer, bytes);
@@ -122,6 +150,7 @@ static CUresult take(struct work *work, struct piece *piece, size_t bytes) {
     case 'y': return take_mipmapped(piece, bytes);
     case 'd': return CALL(cuMemAllocAsync, &piece->pointer, bytes, work->stream);
     case 'o': return CALL(cuMemAllocFromPoolAsync, &piece->pointer, bytes, work->pool, work->stream);
+    case 'g': return take_graph(work, piece, bytes);
     case 'v': return take_physical(work, piece, bytes);
     default: return take_context(piece, bytes);
   }
@@ -133,6 +162,7 @@ static CUresult give(struct work *work, struct piece *piece) {
     case 'y': return CALL(cuMipmappedArrayDestroy, piece->object);
     case 'd':
     case 'o': return CALL(cuMemFreeAsync, piece->pointer, work->stream);
+    case 'g': return give_graph(work, piece);
     case 'v': return give_physical(work, piece);
     case 'c': return CALL(cuCtxDestroy_v2, piece->object);
     default: return CALL(cuMemFree_v2, piece->pointer);
@@ -141,14 +171,15 @@ static CUresult give(struct work *work, struct piece *piece) {
 
 /* ---- one thread ---- */
 
-/* What a program does to pools now and then. */
+/* What a program does to pools and to what graphs keep now and then. */
 static void unsettle(struct work *work) {
   cuuint64_t keep = next(&work->random) % 2 == 0 ? UINT64_MAX : 0;
   CUresult result = CUDA_SUCCESS;
-  switch (next(&work->random) % 4) {
+  switch (next(&work->random) % 5) {
     case 0: result = CALL(cuMemPoolSetAttribute, work->pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &keep); break;
     case 1: result = CALL(cuMemPoolTrimTo, work->pool, next(&work->random) % most_bytes); break;
     case 2: result = CALL(cuStreamSynchronize, work->stream); break;
+    case 3: result = CALL(cuDeviceGraphMemTrim, 0); break;
     default: result = CALL(cuCtxSynchronize);
   }
   work->failed |= result != CUDA_SUCCESS;
@@ -189,6 +220,7 @@ static bool end(struct work *work, struct piece pieces[PIECES]) {
     if (pieces[i].route != 0) fine = give(work, &pieces[i]) == CUDA_SUCCESS && fine;
   }
   fine = CALL(cuStreamSynchronize, work->stream) == CUDA_SUCCESS && fine;
+  fine = CALL(cuDeviceGraphMemTrim, 0) == CUDA_SUCCESS && fine;
   if (!early) fine = CALL(cuMemPoolDestroy, work->pool) == CUDA_SUCCESS && fine;
   return CALL(cuStreamDestroy_v2, work->stream) == CUDA_SUCCESS && fine;
 }

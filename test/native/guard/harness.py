@@ -43,6 +43,7 @@ class Programs:
     client: Path
     linked: Path
     hammer: Path
+    graphs: Path
     worker: Path
     sharer: Path
     stub: Path
@@ -293,8 +294,9 @@ class Container:
 
     @contextmanager
     def client(self, route: str = "dlsym") -> Iterator[Client]:
-        """A client that speaks until the block ends; then it is killed."""
-        program = {"linked": self.programs.linked, "sharer": self.programs.sharer}.get(route, self.programs.client)
+        """A client that speaks until the block ends, or another program that does; then it is killed."""
+        others = {"linked": self.programs.linked, "sharer": self.programs.sharer, "graphs": self.programs.graphs}
+        program = others.get(route, self.programs.client)
         process = subprocess.Popen(
             self.command(program, route), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )

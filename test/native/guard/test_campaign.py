@@ -29,7 +29,7 @@ class Shape:
     processes: int
     threads: int
     killed: bool = False
-    routes: str = "smpaydovc"
+    routes: str = "smpaydovcg"
 
     @property
     def most_bytes(self) -> int:
