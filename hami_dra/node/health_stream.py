@@ -66,7 +66,6 @@ class HealthStream:
             self._streams += 1
         context.add_callback(self.changed)
         try:
-            told: tuple[DeviceHealth, ...] | None = None
             while context.is_active() and not self._closed:
                 changes = self._changes
                 told = self._look()

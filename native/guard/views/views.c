@@ -92,13 +92,17 @@ GUARD_EXPORT CUresult cuDeviceTotalMem(unsigned int *bytes, CUdevice device) {
   return result;
 }
 
+static bool narrow_nvml(struct memory *memory, nvmlDevice_t device) {
+  share_set shares;
+  return device_shares_nvml(device, &shares) && narrow(memory, shares);
+}
+
 GUARD_EXPORT nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *info) {
   BEGIN_HOOK(nvmlDeviceGetMemoryInfo, NVML_ERROR_UNINITIALIZED);
   nvmlReturn_t result = real(device, info);
   if (!limited || result != NVML_SUCCESS || info == NULL) return result;
   struct memory memory = {.total = info->total, .free = info->free};
-  share_set shares;
-  if (!device_shares_nvml(device, &shares) || !narrow(&memory, shares)) return result;
+  if (!narrow_nvml(&memory, device)) return result;
   info->total = memory.total;
   info->free = memory.free;
   info->used = memory.used;
@@ -110,8 +114,7 @@ GUARD_EXPORT nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMe
   nvmlReturn_t result = real(device, info);
   if (!limited || result != NVML_SUCCESS || info == NULL) return result;
   struct memory memory = {.total = info->total, .free = info->free};
-  share_set shares;
-  if (!device_shares_nvml(device, &shares) || !narrow(&memory, shares)) return result;
+  if (!narrow_nvml(&memory, device)) return result;
   info->total = memory.total;
   info->free = memory.free;
   info->used = memory.used;
