@@ -35,7 +35,7 @@ from hami_dra.node.endpoint import SUPPORTED_VERSIONS, dra_handlers
 from hami_dra.node.health import HealthServer
 from hami_dra.node.health_stream import SUPPORTED_HEALTH_VERSIONS, HealthStream, health_handlers
 from hami_dra.node.metrics import NodeMetrics
-from hami_dra.node.ports import Attribution, NodeFiles
+from hami_dra.node.ports import Attribution, Meter, NodeFiles, Vendor
 from hami_dra.node.publisher import Publisher, PublisherOptions
 from hami_dra.node.recovery import Recovery
 from hami_dra.node.registrar import Registrar
@@ -43,6 +43,7 @@ from hami_dra.node.service import ClaimService
 from hami_dra.node.sockets import socket_paths
 from hami_dra.node.state import NodeState
 from hami_dra.node.status import StatusWriter
+from hami_dra.node.vendors import Vendors
 from hami_dra.vendors.nvidia import NvidiaDiscovery, Root
 
 if TYPE_CHECKING:
@@ -92,9 +93,8 @@ def start_node(group: Group, options: NodeOptions, transport: Transport) -> None
     node = NodeName(options.node_name)
     registry = new_registry("node")
     metrics = NodeMetrics(registry)
-    driver = Root(path=options.driver_root, host_path=str(options.host_driver_root))
-    look = NvidiaDiscovery(driver=driver, sysfs=options.sysfs, simulated=options.source == "sim")
-    discovery = Discovery(discover=look, group=group)
+    vendors = Vendors(_vendors(options))
+    discovery = Discovery(discover=vendors, group=group)
     files = _node_files(group, options)
     claims = Claims(transport)
     state = NodeState(
@@ -123,8 +123,14 @@ def start_node(group: Group, options: NodeOptions, transport: Transport) -> None
     health = _health_stream(group, node=node, discovery=discovery)
     group.spawn("discovery", discovery.run)
     group.spawn("publisher", publisher.run)
-    group.spawn("arbiter", _arbiter(group, options, files=files, look=look, metrics=metrics).run)
+    group.spawn("arbiter", _arbiter(group, options, files=files, meter=vendors, metrics=metrics).run)
     _serve(group, options, service=service, health=health, publisher=publisher, registry=registry)
+
+
+def _vendors(options: NodeOptions) -> list[Vendor]:
+    """Every vendor whose cards this program knows; one that is not in the machine is not missed."""
+    driver = Root(path=options.driver_root, host_path=str(options.host_driver_root))
+    return [NvidiaDiscovery(driver=driver, sysfs=options.sysfs, simulated=options.source == "sim")]
 
 
 def _health_stream(group: Group, *, node: NodeName, discovery: Discovery) -> HealthStream:
@@ -156,15 +162,13 @@ def _node_files(group: Group, options: NodeOptions) -> NodeFiles:
     return NodeFiles(ledger=ledger, shares=shares, cdi=cdi, locks=locks, boot=boot)
 
 
-def _arbiter(
-    group: Group, options: NodeOptions, *, files: NodeFiles, look: NvidiaDiscovery, metrics: NodeMetrics
-) -> Arbiter:
+def _arbiter(group: Group, options: NodeOptions, *, files: NodeFiles, meter: Meter, metrics: NodeMetrics) -> Arbiter:
     claims_dir = options.state_dir / "claims"
     return Arbiter(
         shares=LiveShares(claims_dir, lock=options.state_dir / "limits.lock"),
         ledger=files.ledger,
         boot=files.boot,
-        attribution=Attribution(meter=look, owner=ShareProcesses(claims_dir)) if options.attribution else None,
+        attribution=Attribution(meter=meter, owner=ShareProcesses(claims_dir)) if options.attribution else None,
         metrics=metrics,
         group=group,
         clock=SYSTEM_CLOCK,

@@ -6,6 +6,7 @@ device nodes, the driver's libraries, the guard's build.  `claim_spec` joins bot
 Mounts, device nodes and environment only; no OCI hooks.  Source: CDI specification 0.5.0.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hami_dra.api.k8s import JsonObject
@@ -75,8 +76,10 @@ def share_data(uid: str, spec: ShareSpec) -> JsonObject:
 
 
 def claim_spec(plan: ClaimPlan, inventory: Inventory, paths: NodePaths) -> JsonObject:
-    """The CDI spec of a claim: one device a share, and once for all of them the driver's files and the guard."""
+    """The CDI spec of a claim: one device a share, and once for all of them their drivers' files and the guard."""
     guarded = any(share.limits is not None for share in plan.shares)
+    vendors = {gpu.vendor for share in plan.shares if (gpu := inventory.gpu(share.spec.device)) is not None}
+    drivers = [files for vendor, files in inventory.drivers.items() if vendor in vendors]
     return {
         "cdiVersion": CDI_VERSION,
         "kind": CDI_KIND,
@@ -84,7 +87,7 @@ def claim_spec(plan: ClaimPlan, inventory: Inventory, paths: NodePaths) -> JsonO
             {"name": plan.cdi_device(share), "containerEdits": _device_edits(plan, share, inventory, paths)}
             for share in plan.shares
         ],
-        "containerEdits": _common_edits(inventory.driver, _guard_mounts(paths) if guarded else []),
+        "containerEdits": _common_edits(drivers, _guard_mounts(paths) if guarded else []),
     }
 
 
@@ -98,15 +101,19 @@ def _device_edits(plan: ClaimPlan, share: PlannedShare, inventory: Inventory, pa
     return _edits(gpu.device_files if gpu else (), mounts, [])
 
 
-def _common_edits(driver: DriverFiles, guard_mounts: list[JsonObject]) -> JsonObject:
+def _common_edits(drivers: Iterable[DriverFiles], guard_mounts: list[JsonObject]) -> JsonObject:
+    files = list(drivers)
     libraries = [
         {"hostPath": library.host_path, "containerPath": f"{directory}/{name}", "options": list(_READ_ONLY)}
+        for driver in files
         for library in driver.libraries
         for name in library.names
         for directory in CONTAINER_LIBRARY_DIRS
     ]
     return _edits(
-        driver.device_files, libraries + guard_mounts, [f"{name}={value}" for name, value in driver.environment]
+        tuple(file for driver in files for file in driver.device_files),
+        libraries + guard_mounts,
+        [f"{name}={value}" for driver in files for name, value in driver.environment],
     )
 
 

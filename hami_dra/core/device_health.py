@@ -40,8 +40,9 @@ def judge(inventory: Inventory | None, *, ever: Collection[DeviceName], failure:
         ever: devices that any look has seen.
         failure: why the last look did not work; empty when it did.
     """
-    here = set() if inventory is None else {gpu.name for gpu in inventory.gpus}
-    return tuple(_judge(name, here=name in here, failure=failure) for name in sorted(here | set(ever)))
+    known = Inventory() if inventory is None else inventory
+    here = {gpu.name: failure or known.failures.get(gpu.vendor, "") for gpu in known.gpus}
+    return tuple(_judge(name, here=name in here, failure=here.get(name, "")) for name in sorted({*here, *ever}))
 
 
 def _judge(name: DeviceName, *, here: bool, failure: str) -> DeviceHealth:

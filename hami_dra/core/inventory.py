@@ -5,11 +5,12 @@ Unknown is None, never 0 or "".
 """
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from hami_dra.core.ids import DeviceName, GpuUuid
 
-__all__ = ["DeviceFile", "DriverFiles", "Gpu", "Inventory", "Library", "device_name", "published_memory"]
+__all__ = ["DeviceFile", "DriverFiles", "Gpu", "Inventory", "Library", "device_name", "merge", "published_memory"]
 
 _PCI = re.compile(r"(?P<domain>[0-9a-f]{4,8}):(?P<rest>[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])")
 
@@ -71,11 +72,24 @@ class Inventory:
     """Everything that the node can offer, in PCI order."""
 
     gpus: tuple[Gpu, ...] = ()
-    driver: DriverFiles = field(default_factory=DriverFiles)
+    drivers: Mapping[str, DriverFiles] = field(default_factory=dict)
+    """By vendor."""
+    failures: Mapping[str, str] = field(default_factory=dict)
+    """Vendors that did not answer the last look, and why: their cards are as of an earlier one."""
 
     def gpu(self, name: str) -> Gpu | None:
         """The GPU of that name, or None."""
         return next((gpu for gpu in self.gpus if gpu.name == name), None)
+
+
+def merge(parts: Iterable[Inventory], *, failures: Mapping[str, str]) -> Inventory:
+    """One inventory of those of several vendors."""
+    known = list(parts)
+    return Inventory(
+        gpus=tuple(sorted((gpu for part in known for gpu in part.gpus), key=lambda gpu: gpu.pci_address)),
+        drivers={vendor: files for part in known for vendor, files in part.drivers.items()},
+        failures=failures,
+    )
 
 
 def device_name(pci_address: str) -> DeviceName:

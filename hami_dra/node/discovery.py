@@ -85,7 +85,7 @@ class Discovery:
         return self._error
 
     def look(self) -> bool:
-        """Look once and tell the listeners; says whether it worked."""
+        """Look once and tell the listeners; says whether it worked, for every vendor."""
         try:
             inventory = self._discover()
         except DriverError as error:
@@ -94,7 +94,7 @@ class Discovery:
         self._take(inventory)
         for listener in self._listeners:
             listener()
-        return True
+        return not inventory.failures
 
     def run(self) -> None:
         """Look again and again until the group stops."""

@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 from hami_dra.api.k8s import AllocatedDeviceStatus, JsonObject, ObjectReference, ResourceClaim, ResourceSlice
 from hami_dra.core.figures import Figures
 from hami_dra.core.ids import ClaimUid, GpuUuid, ShareKey
+from hami_dra.core.inventory import Inventory
 from hami_dra.core.limits import Limits
 from hami_dra.core.plan import ClaimPlan
 from hami_dra.core.record import Entry
@@ -31,6 +32,7 @@ __all__ = [
     "NodeFiles",
     "ShareFiles",
     "SliceStore",
+    "Vendor",
 ]
 
 
@@ -160,6 +162,23 @@ class Meter(Protocol):
 
     def figures(self, uuid: GpuUuid, *, since_us: int) -> Figures | None:
         """What it sampled on that card later than `since_us` of its clock; None for nothing new.  Raises DriverError."""
+        ...
+
+
+class Vendor(Meter, Protocol):
+    """The cards of one vendor, and what its driver says of them."""
+
+    @property
+    def name(self) -> str:
+        """What `Gpu.vendor` of its cards says."""
+        ...
+
+    def present(self) -> bool:
+        """Whether its hardware is in this machine, so that a driver that does not answer is missed."""
+        ...
+
+    def discover(self) -> Inventory:
+        """Its cards and the files that their containers need.  Raises DriverError where its driver does not work (yet)."""
         ...
 
 

@@ -48,16 +48,18 @@ def inventory(count: int = 1, *, memory_bytes: int = A100_MEMORY) -> Inventory:
     """A node with that many A100s."""
     return Inventory(
         gpus=tuple(gpu(index, memory_bytes=memory_bytes) for index in range(count)),
-        driver=DriverFiles(
-            libraries=(
-                Library(host_path="/driver/usr/lib64/libcuda.so.570.124.06", names=("libcuda.so.1", "libcuda.so")),
-                Library(host_path="/driver/usr/lib64/libnvidia-ml.so.570.124.06", names=("libnvidia-ml.so.1",)),
-            ),
-            device_files=(
-                DeviceFile(host_path="/driver/dev/nvidiactl", container_path="/dev/nvidiactl", character=False),
-            ),
-            environment=(("NVIDIA_VISIBLE_DEVICES", "void"),),
-        ),
+        drivers={
+            "nvidia": DriverFiles(
+                libraries=(
+                    Library(host_path="/driver/usr/lib64/libcuda.so.570.124.06", names=("libcuda.so.1", "libcuda.so")),
+                    Library(host_path="/driver/usr/lib64/libnvidia-ml.so.570.124.06", names=("libnvidia-ml.so.1",)),
+                ),
+                device_files=(
+                    DeviceFile(host_path="/driver/dev/nvidiactl", container_path="/dev/nvidiactl", character=False),
+                ),
+                environment=(("NVIDIA_VISIBLE_DEVICES", "void"),),
+            )
+        },
     )
 
 

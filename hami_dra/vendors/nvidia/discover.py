@@ -7,7 +7,6 @@ there yet is a `DriverError`, and whoever asks tries again later.
 
 import contextlib
 import logging
-import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -18,19 +17,20 @@ from hami_dra.core.ids import GpuUuid
 from hami_dra.core.inventory import DriverFiles, Gpu, Inventory, device_name
 from hami_dra.vendors.nvidia.driver_root import NVML, Root
 from hami_dra.vendors.nvidia.library import Card, Nvml
+from hami_dra.vendors.pci import has_accelerator, numa_node, pcie_root
 
 __all__ = ["NvidiaDiscovery"]
 
 _log = logging.getLogger(__name__)
 
 _VENDOR = "nvidia"
+_PCI_VENDOR = 0x10DE
 _ENVIRONMENT = (("NVIDIA_VISIBLE_DEVICES", "void"),)
 """Keeps NVIDIA's own runtime hook from adding every card of the node to images that ask for it."""
-_PCIE_ROOT = re.compile(r"pci[0-9a-f]{4,8}:[0-9a-f]{2}")
 
 
 class NvidiaDiscovery:
-    """Call it for the inventory.  Not for several threads at once, but `figures` may be asked for by another one."""
+    """The vendor NVIDIA.  `discover` is not for several threads at once, but `figures` may be asked for by another one."""
 
     def __init__(
         self,
@@ -61,7 +61,16 @@ class NvidiaDiscovery:
         self._card_files: tuple[str, ...] = ()
         self._warned: set[str] = set()
 
-    def __call__(self) -> Inventory:
+    @property
+    def name(self) -> str:
+        """What its cards say of their vendor."""
+        return _VENDOR
+
+    def present(self) -> bool:
+        """Whether one of its cards is in this machine; where nobody can tell, it is."""
+        return self._sysfs is None or has_accelerator(self._sysfs, _PCI_VENDOR)
+
+    def discover(self) -> Inventory:
         """Look at the hardware.
 
         Raises:
@@ -101,7 +110,7 @@ class NvidiaDiscovery:
             raise
         gpus = [gpu for card in cards if (gpu := self._gpu(card, version, cuda)) is not None]
         driver = DriverFiles(libraries=self._driver.libraries(version), device_files=common, environment=_ENVIRONMENT)
-        return Inventory(gpus=tuple(sorted(gpus, key=lambda gpu: gpu.pci_address)), driver=driver)
+        return Inventory(gpus=tuple(sorted(gpus, key=lambda gpu: gpu.pci_address)), drivers={_VENDOR: driver})
 
     def _session(self) -> Nvml:
         """The open session; cards that came or went are only seen by a new one."""
@@ -140,8 +149,8 @@ class NvidiaDiscovery:
             compute_capability=card.compute_capability,
             driver_version=version,
             cuda_driver_version=cuda,
-            numa_node=_numa_node(self._sysfs, pci),
-            pcie_root=_pcie_root(self._sysfs, pci),
+            numa_node=numa_node(self._sysfs, pci) if self._sysfs else None,
+            pcie_root=pcie_root(self._sysfs, pci) if self._sysfs else None,
             simulated=self._simulated,
             device_files=(file,),
         )
@@ -167,24 +176,3 @@ def _short_address(bus_id: str) -> str:
     """`0000:17:00.0` for NVML's `00000000:17:00.0`, as sysfs and the attribute pciBusID spell it."""
     domain, _, rest = bus_id.lower().partition(":")
     return f"{int(domain, 16):04x}:{rest}"
-
-
-def _numa_node(sysfs: Path | None, pci: str) -> int | None:
-    if sysfs is None:
-        return None
-    try:
-        number = int((sysfs / "bus/pci/devices" / pci / "numa_node").read_text())
-    except (OSError, ValueError):
-        return None
-    return number if number >= 0 else None
-
-
-def _pcie_root(sysfs: Path | None, pci: str) -> str | None:
-    """The root complex above the card: the first part of its path that looks like `pci0000:16`."""
-    if sysfs is None:
-        return None
-    try:
-        parts = (sysfs / "bus/pci/devices" / pci).resolve(strict=True).parts
-    except OSError:
-        return None
-    return next((part for part in parts if _PCIE_ROOT.fullmatch(part)), None)

@@ -65,7 +65,7 @@ def main(root: Path, claims: Path, *shares: str) -> None:
     """Arbitrate until nobody listens any more."""
     os.environ["SIMGPU_ROOT"] = str(root)
     look = NvidiaDiscovery(driver=Root(path=root, host_path=str(root)), simulated=True)
-    plans = [plan_of(share, look().gpus[0]) for share in shares]
+    plans = [plan_of(share, look.discover().gpus[0]) for share in shares]
     directory = ShareDirectory(claims)
     directory.check()
     for plan in plans:

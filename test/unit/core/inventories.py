@@ -32,12 +32,14 @@ def inventory(count: int = 1, *, memory_bytes: int = 80 << 30) -> Inventory:
     """A node with `count` cards and a driver."""
     return Inventory(
         gpus=tuple(gpu(index, memory_bytes=memory_bytes) for index in range(count)),
-        driver=DriverFiles(
-            libraries=(Library(host_path="/drv/libcuda.so.570.124.06", names=("libcuda.so.1",)),),
-            device_files=(
-                DeviceFile(host_path="/dev/nvidiactl", container_path="/dev/nvidiactl"),
-                DeviceFile(host_path="/sim/nvidia-uvm", container_path="/dev/nvidia-uvm", character=False),
-            ),
-            environment=(("NVIDIA_VISIBLE_DEVICES", "void"),),
-        ),
+        drivers={
+            "nvidia": DriverFiles(
+                libraries=(Library(host_path="/drv/libcuda.so.570.124.06", names=("libcuda.so.1",)),),
+                device_files=(
+                    DeviceFile(host_path="/dev/nvidiactl", container_path="/dev/nvidiactl"),
+                    DeviceFile(host_path="/sim/nvidia-uvm", container_path="/dev/nvidia-uvm", character=False),
+                ),
+                environment=(("NVIDIA_VISIBLE_DEVICES", "void"),),
+            )
+        },
     )

@@ -1,5 +1,6 @@
 """The two halves of a CDI spec."""
 
+from dataclasses import replace
 from typing import Any
 
 from unit.claims import GPU, SHARE, UID, claim, config, gpu_config, result
@@ -8,7 +9,7 @@ from unit.core.inventories import inventory
 from hami_dra.api.k8s import JsonObject, ResourceClaim
 from hami_dra.core.allocation import read_allocation
 from hami_dra.core.cdi import NodePaths, claim_spec, share_data
-from hami_dra.core.inventory import Inventory
+from hami_dra.core.inventory import DeviceFile, DriverFiles, Inventory
 from hami_dra.core.plan import plan_claim
 from hami_dra.core.resolve import resolve
 
@@ -51,6 +52,17 @@ def test_driver_and_guard_are_mounted_once_for_the_claim() -> None:
     }
     assert common["env"] == ["NVIDIA_VISIBLE_DEVICES=void"]
     assert common["deviceNodes"] == [{"path": "/dev/nvidiactl"}]
+
+
+def test_only_the_drivers_of_the_claims_cards_come_in() -> None:
+    """A node with another vendor's cards does not show their driver to containers that have none of them."""
+    node = inventory(2)
+    other = DriverFiles(device_files=(DeviceFile(host_path="/dev/kfd", container_path="/dev/kfd"),))
+    mixed = replace(node, drivers={**node.drivers, "amd": other})
+    assert spec_of(claim(result()), mixed) == spec_of(claim(result()))
+    both = replace(mixed, gpus=(node.gpus[0], replace(node.gpus[1], vendor="amd")))
+    spec = spec_of(claim(result(), result("b", device=node.gpus[1].name, shareID="s2")), both)
+    assert [file["path"] for file in spec["containerEdits"]["deviceNodes"]] == ["/dev/nvidiactl", "/dev/kfd"]
 
 
 def test_a_spec_has_no_hooks_and_no_limits_in_the_environment() -> None:

@@ -16,12 +16,12 @@ def main(root: Path) -> None:
     """Look three times: at all cards, at what is left, and at all again."""
     os.environ["SIMGPU_ROOT"] = str(root)
     discovery = NvidiaDiscovery(driver=Root(path=root, host_path="/opt/sim"), sysfs=root / "sys", simulated=True)
-    looks = [discovery()]
+    looks = [discovery.discover()]
     card = root / "dev" / "nvidia1"
     card.rename(root / "hidden")
-    looks.append(discovery())
+    looks.append(discovery.discover())
     (root / "hidden").rename(card)
-    looks.append(discovery())
+    looks.append(discovery.discover())
     discovery.close()
     sys.stdout.write(json.dumps([asdict(look) for look in looks]))
 

@@ -84,7 +84,7 @@ def discovery(root: Root, nvml: FakeNvml) -> NvidiaDiscovery:
 
 def test_cards_come_in_pci_order(root: Root) -> None:
     """Whatever NVML's order is, the inventory's is that of the bus, which survives reboots."""
-    look = discovery(root, FakeNvml([card(0, bus=0x31), card(1, bus=0x17)]))()
+    look = discovery(root, FakeNvml([card(0, bus=0x31), card(1, bus=0x17)])).discover()
     assert [(gpu.name, gpu.index) for gpu in look.gpus] == [("gpu-0000-17-00-0", 1), ("gpu-0000-31-00-0", 0)]
     assert look.gpus[0].cuda_driver_version == (12, 8)
     assert look.gpus[0].numa_node is None
@@ -106,8 +106,8 @@ def test_a_card_that_cannot_be_shared_is_left_out(
     """One warning names the card and the reason, however often one looks, and the others are offered."""
     look = discovery(root, FakeNvml([card(0), broken]))
     with caplog.at_level(logging.WARNING):
-        assert len(look().gpus) == 1
-        assert len(look().gpus) == 1
+        assert len(look.discover().gpus) == 1
+        assert len(look.discover().gpus) == 1
     (record,) = caplog.records
     assert record.getMessage().startswith("GPU 1")
     assert why in record.getMessage()
@@ -117,31 +117,31 @@ def test_a_session_that_broke_is_closed_and_opened_anew(root: Root) -> None:
     """An error of the driver ends the session, so that the next look starts from nothing."""
     nvml = FakeNvml([card()])
     look = discovery(root, nvml)
-    look()
+    look.discover()
     nvml.broken = True
     with pytest.raises(DriverError, match="GPU is lost"):
-        look()
+        look.discover()
     assert nvml.closed == 1
     nvml.broken = False
-    assert len(look().gpus) == 1
+    assert len(look.discover().gpus) == 1
 
 
 def test_cards_that_come_or_go_open_a_new_session(root: Root) -> None:
     """NVML sees only the cards of its start, so a change of the device files starts it again."""
     nvml = FakeNvml([card()])
     look = discovery(root, nvml)
-    look()
-    look()
+    look.discover()
+    look.discover()
     assert nvml.closed == 0
     (root.path / "dev" / "nvidia2").touch()
-    look()
+    look.discover()
     assert nvml.closed == 1
 
 
 def test_what_cannot_be_understood_is_the_drivers_fault(root: Root) -> None:
     """An address that is none is an error to be tried again, not the end of the process."""
     with pytest.raises(DriverError, match="cannot look at the driver"):
-        discovery(root, FakeNvml([replace(card(), pci_bus_id="nonsense")]))()
+        discovery(root, FakeNvml([replace(card(), pci_bus_id="nonsense")])).discover()
 
 
 def test_errors_of_nvml_become_ours(tmp_path: Path) -> None:

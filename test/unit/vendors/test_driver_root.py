@@ -8,7 +8,7 @@ import pytest
 from hami_dra.core.errors import DriverError
 from hami_dra.core.inventory import DeviceFile, Library
 from hami_dra.vendors.nvidia import NvidiaDiscovery
-from hami_dra.vendors.nvidia.discover import _numa_node, _pcie_root, _short_address
+from hami_dra.vendors.nvidia.discover import _short_address
 from hami_dra.vendors.nvidia.driver_root import NVML, Root
 
 VERSION = "570.124.06"
@@ -85,24 +85,7 @@ def test_a_device_is_told_from_a_file_that_poses_as_one(root: Root) -> None:
 def test_without_a_driver_discovery_says_so(tmp_path: Path) -> None:
     """A node on which the driver is still to come is an error to be tried again, not an empty node."""
     with pytest.raises(DriverError, match="is the driver loaded"):
-        NvidiaDiscovery(driver=Root(path=tmp_path))()
-
-
-def test_where_a_card_sits(tmp_path: Path) -> None:
-    """NUMA node and root complex come from sysfs; unknown is None."""
-    device = tmp_path / "devices" / "pci0000:16" / "0000:16:01.0" / "0000:17:00.0"
-    device.mkdir(parents=True)
-    (device / "numa_node").write_text("1\n")
-    links = tmp_path / "bus" / "pci" / "devices"
-    links.mkdir(parents=True)
-    (links / "0000:17:00.0").symlink_to(device)
-    assert _numa_node(tmp_path, "0000:17:00.0") == 1
-    assert _pcie_root(tmp_path, "0000:17:00.0") == "pci0000:16"
-    (device / "numa_node").write_text("-1\n")
-    assert _numa_node(tmp_path, "0000:17:00.0") is None
-    for sysfs in (tmp_path, None):
-        assert _numa_node(sysfs, "0000:99:00.0") is None
-        assert _pcie_root(sysfs, "0000:99:00.0") is None
+        NvidiaDiscovery(driver=Root(path=tmp_path)).discover()
 
 
 def test_nvmls_addresses_are_spelt_as_sysfs_does() -> None:

@@ -96,7 +96,7 @@ def test_figures_come_from_the_open_session(root: Root) -> None:
     nvml = CountingNvml([card()])
     look = discovery(root, nvml)
     assert look.figures(UUID, since_us=1) is None
-    look()
+    look.discover()
     assert look.figures(UUID, since_us=1) == Figures(at_us=2, periods=1, busy={5: 1.0})
     closer = threading.Thread(target=look.close)
     closer.start()

@@ -56,10 +56,10 @@ def test_a_simulated_node_looks_like_a_real_one(root: Path) -> None:
         "/opt/sim/usr/lib64/libcuda.so.570.124.06": ["libcuda.so.1", "libcuda.so"],
         "/opt/sim/usr/lib64/libnvidia-ml.so.570.124.06": ["libnvidia-ml.so.1", "libnvidia-ml.so"],
     }
-    assert first["driver"]["environment"] == [["NVIDIA_VISIBLE_DEVICES", "void"]]
+    assert first["drivers"]["nvidia"]["environment"] == [["NVIDIA_VISIBLE_DEVICES", "void"]]
     assert [gpu["name"] for gpu in second["gpus"]] == ["gpu-0000-31-00-0"]
     assert third == first
 
 
 def _libraries(look: Any) -> dict[str, list[str]]:
-    return {library["host_path"]: library["names"] for library in look["driver"]["libraries"]}
+    return {library["host_path"]: library["names"] for library in look["drivers"]["nvidia"]["libraries"]}
