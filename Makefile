@@ -1,6 +1,6 @@
 # hami-dra.  `make` lists what there is.  Needs Linux and Python 3.11+; `demo`, `test` and `bench` need root for namespaces.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench test-gpu generate format clean
+.PHONY: help demo test check bench campaign test-gpu generate format clean
 SHELL := /bin/sh
 
 help: ## list the targets
@@ -17,6 +17,9 @@ check: ## the fast half: lint, types, layers, unit and property tests
 
 bench: ## measure prepare, guard and start-up against the budgets
 	@python=$$(hack/bootstrap --cluster)/python && for name in prepare guard compute overrun; do $$python test/bench/$$name || exit 1; done
+
+campaign: ## ten million operations over every route to device memory (OPERATIONS=...), none of which may pass the limit
+	@python=$$(hack/bootstrap)/python && HAMI_CAMPAIGN_OPERATIONS=$(or $(OPERATIONS),10000000) exec $$python -m pytest -q -s --durations=0 test/native/guard/test_campaign.py
 
 test-gpu: ## try the guard on this machine's NVIDIA GPU (elsewhere: hack/gpu bundle DIRECTORY, copy it, run DIRECTORY/run)
 	@python=$$(hack/bootstrap)/python && exec $$python hack/gpu test

@@ -122,11 +122,11 @@ static void write_slot(sim_session *session, uint32_t ticket) {
     __atomic_store_n(&session->store.map->header.slot_high, session->slot + 1, __ATOMIC_RELAXED);
 }
 
-/* The lowest slot that no living process has: the fewer slots, the less there is to ask about. */
-static bool find_slot(const sim_store *store, uint32_t *slot) {
-  for (uint32_t i = 0; i < SIM_MAX_SLOTS; i++) {
+/* The lowest byte from `from` on that no living process has. */
+static bool claim(const sim_store *store, uint32_t from, uint32_t end, uint32_t *byte) {
+  for (uint32_t i = from; i < end; i++) {
     if (sim_slot_owner(store->fd, i, NULL) || !sim_slot_claim(store->fd, i)) continue;
-    *slot = i;
+    *byte = i;
     return true;
   }
   return false;
@@ -155,20 +155,34 @@ sim_status sim_session_enter(sim_session *session) {
 
 void sim_session_leave(sim_session *session) { sim_unlock(&session->store); }
 
+/* Under the lock: as long as a slot's byte is ours and its content a dead process's, others would take that for alive.  The
+ * lower the slots, the less there is to ask about. */
+static sim_status take_slot(sim_session *session) {
+  const sim_store *store = &session->store;
+  if (!claim(store, 0, SIM_MAX_SLOTS, &session->slot)) return SIM_BUSY;
+  uint32_t ticket = __atomic_add_fetch(&store->map->header.ticket, 1u, __ATOMIC_RELAXED);
+  session->lock_word = sim_lock_word(session->slot, ticket);
+  session->identity = sim_identity(session->slot, ticket);
+  write_slot(session, ticket);
+  return SIM_OK;
+}
+
 sim_status sim_session_begin(sim_session *session, const sim_store *store) {
   memset(session, 0, sizeof *session);
   session->store = *store;
   session->intact_at = INT64_MIN / 2;
   for (uint32_t i = 0; i < SIM_MAX_CARDS; i++) pthread_mutex_init(&session->engine_mutexes[i], NULL);
-  if (!find_slot(store, &session->slot)) return SIM_BUSY;
-  uint32_t ticket = __atomic_add_fetch(&store->map->header.ticket, 1u, __ATOMIC_RELAXED);
-  session->lock_word = sim_lock_word(session->slot, ticket);
-  session->identity = sim_identity(session->slot, ticket);
+  uint32_t arrival;
+  if (!claim(store, SIM_ARRIVALS, SIM_LOCK_SLOT_MASK, &arrival)) return SIM_BUSY;
+  session->slot = arrival;
+  session->lock_word = sim_lock_word(arrival, __atomic_add_fetch(&store->map->header.ticket, 1u, __ATOMIC_RELAXED));
   sim_status status = sim_session_enter(session);
-  if (status != SIM_OK) return status;
-  write_slot(session, ticket);
-  sim_session_leave(session);
-  return SIM_OK;
+  if (status == SIM_OK) {
+    status = take_slot(session);
+    sim_session_leave(session);
+  }
+  sim_slot_release(store->fd, arrival);
+  return status;
 }
 
 void sim_session_reap(sim_session *session) {

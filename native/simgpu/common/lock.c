@@ -20,10 +20,10 @@ uint32_t sim_lock_word(uint32_t slot, uint32_t ticket) {
   return ((ticket << 11) | ((slot + 1) & SIM_LOCK_SLOT_MASK)) & ~SIM_LOCK_WAITERS;
 }
 
-static struct flock slot_range(uint32_t slot) {
+static struct flock slot_range(uint32_t slot, short type) {
   struct flock range;
   memset(&range, 0, sizeof range);
-  range.l_type = F_WRLCK;
+  range.l_type = type;
   range.l_whence = SEEK_SET;
   range.l_start = SIM_SLOT_LOCKS + (off_t)slot;
   range.l_len = 1;
@@ -31,15 +31,20 @@ static struct flock slot_range(uint32_t slot) {
 }
 
 bool sim_slot_claim(int fd, uint32_t slot) {
-  struct flock range = slot_range(slot);
+  struct flock range = slot_range(slot, F_WRLCK);
   return fcntl(fd, F_SETLK, &range) == 0;
 }
 
+void sim_slot_release(int fd, uint32_t slot) {
+  struct flock range = slot_range(slot, F_UNLCK);
+  (void)fcntl(fd, F_SETLK, &range);
+}
+
 bool sim_slot_owner(int fd, uint32_t slot, pid_t *pid) {
-  struct flock range = slot_range(slot);
+  struct flock range = slot_range(slot, F_WRLCK);
   /* Asked as an open file description, so that locks of this very process are seen too. */
   if (fcntl(fd, F_OFD_GETLK, &range) != 0) {
-    range = slot_range(slot);
+    range = slot_range(slot, F_WRLCK);
     if (fcntl(fd, F_GETLK, &range) != 0) range.l_type = F_UNLCK;
   }
   if (pid != NULL) *pid = range.l_pid > 0 ? range.l_pid : 0;
@@ -48,7 +53,7 @@ bool sim_slot_owner(int fd, uint32_t slot, pid_t *pid) {
 
 static bool owner_alive(const sim_store *store, uint32_t seen, uint32_t word) {
   uint32_t owner = (seen & SIM_LOCK_SLOT_MASK);
-  if (owner == 0 || owner > SIM_MAX_SLOTS) return false;
+  if (owner == 0) return false;
   if ((seen & ~SIM_LOCK_WAITERS) == word) return true; /* another thread of this process */
   /* Our own slot with another ticket: its owner died before we took it. */
   if (owner == (word & SIM_LOCK_SLOT_MASK)) return false;
@@ -112,5 +117,5 @@ void sim_unlock(const sim_store *store) { sim_lock_give(&store->map->header.lock
 
 bool sim_lock_held(const sim_store *store, uint32_t seen) {
   uint32_t owner = seen & SIM_LOCK_SLOT_MASK;
-  return owner != 0 && owner <= SIM_MAX_SLOTS && sim_slot_owner(store->fd, owner - 1, NULL);
+  return owner != 0 && sim_slot_owner(store->fd, owner - 1, NULL);
 }

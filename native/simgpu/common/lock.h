@@ -4,7 +4,8 @@
  * whether others sleep on it.  Threads of one process exclude each other like processes do.  An owner that died is
  * noticed by its slot's record lock being gone, and the lock is taken from it: what it may have left half done are
  * sums of the slots, which the thief marks stale (see account.c).  The ticket tells a dead owner from the living
- * process that has since taken its slot.
+ * process that has since taken its slot.  Who has no slot yet takes the lock by a byte behind the slots' (SIM_ARRIVALS), which
+ * it has for the time being.
  */
 #ifndef SIMGPU_LOCK_H
 #define SIMGPU_LOCK_H
@@ -15,6 +16,7 @@
 #include "store.h"
 
 #define SIM_LOCK_SLOT_MASK 0x7ffu
+#define SIM_ARRIVALS SIM_MAX_SLOTS /* the first byte of those who come, up to SIM_LOCK_SLOT_MASK */
 #define SIM_LOCK_WAITERS 0x80000000u
 
 /* The lock word of the process with `slot` and `ticket`. */
@@ -37,6 +39,9 @@ void sim_unlock(const sim_store *store);
 
 /* Takes the record lock of a slot; false if another process has it. */
 bool sim_slot_claim(int fd, uint32_t slot);
+
+/* Gives it back. */
+void sim_slot_release(int fd, uint32_t slot);
 
 /* Whether a living process, this one included, owns the slot; its pid as the caller's pid namespace has it in
  * `pid` (0 when it has none). */

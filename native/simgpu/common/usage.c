@@ -57,7 +57,7 @@ static bool sum_usable(const sim_store *store, const sim_header *before) {
   sim_header now;
   if (!read_at(store->fd, &now, sizeof now, 0)) return false;
   uint32_t owner = now.lock & SIM_LOCK_SLOT_MASK;
-  if (owner > SIM_MAX_SLOTS || (owner != 0 && !sim_slot_owner(store->fd, owner - 1, NULL))) return false;
+  if (owner != 0 && !sim_slot_owner(store->fd, owner - 1, NULL)) return false;
   return now.sums_stale == 0 && now.reaps == before->reaps && now.reaps % 2 == 0;
 }
 

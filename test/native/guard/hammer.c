@@ -11,10 +11,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "cuda_api.h"
 
-enum { PIECES = 24, MOST_THREADS = 16, GRANULE = 2 << 20 };
+enum { PIECES = 24, MOST_THREADS = 16, GRANULE = 2 << 20, CONTEXT_TRIES = 60000 };
 
 static void *library;
 static CUcontext context;
@@ -238,6 +239,20 @@ static void *hammer(void *argument) {
   return NULL;
 }
 
+/* Among others who fill the share a context finds room some time. */
+static bool find_context(void) {
+  const struct timespec nap = {.tv_nsec = 1000000};
+  CUresult result = CALL(cuInit, 0);
+  for (int tries = 0; result == CUDA_SUCCESS && tries < CONTEXT_TRIES; tries++) {
+    result = CALL(cuDevicePrimaryCtxRetain, &context, 0);
+    if (result == CUDA_SUCCESS) return true;
+    if (result != CUDA_ERROR_OUT_OF_MEMORY) break;
+    nanosleep(&nap, NULL);
+    result = CUDA_SUCCESS;
+  }
+  return false;
+}
+
 int main(int count, char **arguments) {
   if (count < 4) return 2;
   int threads = count > 4 ? atoi(arguments[4]) : 1;
@@ -248,7 +263,7 @@ int main(int count, char **arguments) {
   operations = strtoull(arguments[2], NULL, 10);
   most_bytes = strtoull(arguments[3], NULL, 10);
   if (count > 5) routes = arguments[5];
-  if (CALL(cuInit, 0) != CUDA_SUCCESS || CALL(cuDevicePrimaryCtxRetain, &context, 0) != CUDA_SUCCESS) return 3;
+  if (!find_context()) return 3;
   printf("ready\n");
   fflush(stdout);
   uint64_t granted = 0, refused = 0;
