@@ -8,7 +8,7 @@ for with `find_duplicate`.  Everybody else sees an ordinary dict.
 import json
 from typing import Any
 
-__all__ = ["DuplicateKeys", "find_duplicate", "loads"]
+__all__ = ["DuplicateKeys", "find_duplicate", "from_pairs", "loads"]
 
 
 class DuplicateKeys(dict[str, Any]):
@@ -24,7 +24,7 @@ def loads(text: str | bytes) -> Any:
         ValueError: not JSON (also when it is nested too deeply).
     """
     try:
-        return json.loads(text, object_pairs_hook=_object)
+        return json.loads(text, object_pairs_hook=from_pairs)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
@@ -40,7 +40,8 @@ def find_duplicate(value: object) -> str | None:
     return None
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def from_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of these keys and values, marked where a key comes twice; for parsers of other notations too."""
     plain = dict(pairs)
     if len(plain) == len(pairs):
         return plain

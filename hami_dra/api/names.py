@@ -24,6 +24,7 @@ __all__ = [
     "CONTAINER_SHARES_DIR",
     "CONTROLLER_FIELD_MANAGER",
     "DRIVER",
+    "NODE_CONFIG_KIND",
     "NODE_FIELD_MANAGER",
     "POOL_SUFFIX",
 ]
@@ -41,6 +42,7 @@ ATTRIBUTE_NUMA_NODE: Final = "resource.kubernetes.io/numaNode"
 
 CONFIG_API_VERSION: Final = "gpu.hami.io/v1alpha1"
 CONFIG_KIND: Final = "GpuConfig"
+NODE_CONFIG_KIND: Final = "NodeConfig"
 
 CDI_KIND: Final = "gpu.hami.io/claim"
 CDI_VERSION: Final = "0.5.0"

@@ -4,17 +4,14 @@ How much is what the scheduler charged (`consumedCapacity`).  Invariant: frozen,
 """
 
 from enum import StrEnum
-from typing import Annotated, Final, Literal
+from typing import Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field
 
 from hami_dra.api.names import CONFIG_API_VERSION, CONFIG_KIND
-from hami_dra.api.quantity import parse_quantity
+from hami_dra.api.strict import Bytes
 
 __all__ = ["GpuConfig", "Isolation", "Memory", "Priority", "Qos"]
-
-_MOST_BYTES: Final = 2**63 - 1
-"""A Kubernetes quantity ends there."""
 
 
 class Isolation(StrEnum):
@@ -43,23 +40,6 @@ class Priority(StrEnum):
     HIGH = "High"
     NORMAL = "Normal"
     LOW = "Low"
-
-
-def _read_bytes(value: object) -> object:
-    """A quantity is a string or, as in Kubernetes, a bare number."""
-    if isinstance(value, str):
-        return parse_quantity(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError("expected a quantity such as 8Gi")  # noqa: TRY004 - pydantic reports ValueErrors of a validator
-    return value
-
-
-Bytes = Annotated[
-    int,
-    BeforeValidator(_read_bytes),
-    Field(ge=0, le=_MOST_BYTES),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 0}]}),
-]
 
 
 class Memory(BaseModel):
