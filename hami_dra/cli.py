@@ -111,7 +111,12 @@ def _add_node(parser: argparse.ArgumentParser) -> None:
     name, uid = os.environ.get("NODE_NAME"), os.environ.get("POD_UID")
     parser.add_argument("--node-name", default=name, required=not name, help="default: $NODE_NAME")
     parser.add_argument("--pod-uid", default=uid, required=not uid, help="makes the sockets unique; default: $POD_UID")
-    parser.add_argument("--source", choices=("nvml", "sim"), default="nvml", help="real or simulated driver")
+    parser.add_argument(
+        "--source",
+        choices=("nvml", "sim"),
+        default="nvml",
+        help="real drivers (NVIDIA through NVML, AMD through sysfs) or simulated ones",
+    )
     parser.add_argument("--driver-root", type=Path, default=Path("/"), help="where this process finds the driver")
     parser.add_argument("--host-driver-root", type=Path, help="where the runtime finds it; default: --driver-root")
     parser.add_argument("--kubelet-root", type=Path, default=Path("/var/lib/kubelet"))

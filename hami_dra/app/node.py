@@ -44,6 +44,7 @@ from hami_dra.node.sockets import socket_paths
 from hami_dra.node.state import NodeState
 from hami_dra.node.status import StatusWriter
 from hami_dra.node.vendors import Vendors
+from hami_dra.vendors.amd import AmdDiscovery, Roots
 from hami_dra.vendors.nvidia import NvidiaDiscovery, Root
 
 if TYPE_CHECKING:
@@ -130,7 +131,16 @@ def start_node(group: Group, options: NodeOptions, transport: Transport) -> None
 def _vendors(options: NodeOptions) -> list[Vendor]:
     """Every vendor whose cards this program knows; one that is not in the machine is not missed."""
     driver = Root(path=options.driver_root, host_path=str(options.host_driver_root))
-    return [NvidiaDiscovery(driver=driver, sysfs=options.sysfs, simulated=options.source == "sim")]
+    simulated = options.source == "sim"
+    roots = Roots(
+        sysfs=options.sysfs,
+        devices=options.driver_root if simulated else None,
+        host_devices=str(options.host_driver_root),
+    )
+    return [
+        NvidiaDiscovery(driver=driver, sysfs=options.sysfs, simulated=simulated),
+        AmdDiscovery(roots, simulated=simulated),
+    ]
 
 
 def _health_stream(group: Group, *, node: NodeName, discovery: Discovery) -> HealthStream:

@@ -7,10 +7,21 @@ Unknown is None, never 0 or "".
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from hami_dra.core.ids import DeviceName, GpuUuid
 
-__all__ = ["DeviceFile", "DriverFiles", "Gpu", "Inventory", "Library", "device_name", "merge", "published_memory"]
+__all__ = [
+    "DeviceFile",
+    "DriverFiles",
+    "Gpu",
+    "Holder",
+    "Inventory",
+    "Library",
+    "device_name",
+    "merge",
+    "published_memory",
+]
 
 _PCI = re.compile(r"(?P<domain>[0-9a-f]{4,8}):(?P<rest>[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])")
 
@@ -44,6 +55,13 @@ class DriverFiles:
     environment: tuple[tuple[str, str], ...] = ()
 
 
+class Holder(StrEnum):
+    """What holds shares of a card to what they were given."""
+
+    GUARD = "Guard"
+    """The guard in their containers: memory and cores."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
     """One GPU of the node."""
@@ -65,6 +83,8 @@ class Gpu:
     pcie_root: str | None = None
     simulated: bool = False
     device_files: tuple[DeviceFile, ...] = ()
+    holder: Holder | None = Holder.GUARD
+    """None: nothing does, so that one claim at a time takes the card whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

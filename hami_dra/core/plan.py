@@ -77,7 +77,7 @@ def plan_claim(allocation: Allocation, specs: Iterable[ShareSpec], inventory: In
 
     Raises:
         UnknownDevice: a share is on a device that this node does not have.
-        InvalidConfig: isolation None on less than a whole card.
+        InvalidConfig: isolation None on less than a whole card, or Guard on a card of which nothing holds shares.
     """
     where = f"claim {allocation.namespace}/{allocation.name}"
     shares = tuple(_plan_share(where, spec, inventory) for spec in specs)
@@ -89,6 +89,11 @@ def _plan_share(where: str, spec: ShareSpec, inventory: Inventory) -> PlannedSha
     if gpu is None:
         known = ", ".join(gpu.name for gpu in inventory.gpus) or "no device at all"
         raise UnknownDevice(f"{where}: device {spec.device} is not on this node, which has {known}")
+    if spec.isolation is Isolation.GUARD and gpu.holder is None:
+        raise InvalidConfig(
+            f"{where}, request {spec.request}: isolation Guard holds a share of a card, but nothing on this node holds shares of"
+            f" {gpu.name}, a {gpu.product_name} of vendor {gpu.vendor}; leave isolation out and ask for the whole card"
+        )
     share = PlannedShare(spec=spec, gpu_uuid=gpu.uuid, device_memory_bytes=gpu.memory_bytes)
     published = published_memory(gpu.memory_bytes)
     if spec.isolation is Isolation.NONE and share.memory_bytes < published:

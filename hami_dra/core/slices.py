@@ -49,9 +49,12 @@ def pool_name(node: NodeName) -> PoolName:
 def desired_slices(inventory: Inventory, *, node: NodeName, layout: Layout, slots: int) -> list[ResourceSliceSpec]:
     """The slices of the node's pool, all of generation 0 (`core.slice_diff` sets it).
 
-    A node without a GPU has one empty slice, which tells that the driver runs and found nothing.
+    A card of which nothing holds shares is offered whole.  A node without a GPU has one empty slice, which tells that the
+    driver runs and found nothing.
     """
-    devices = [_device(gpu, layout=layout, slots=slots) for gpu in inventory.gpus]
+    devices = [
+        _device(gpu, layout=layout if gpu.holder is not None else Layout.WHOLE, slots=slots) for gpu in inventory.gpus
+    ]
     chunks = [devices[start : start + DEVICES_PER_SLICE] for start in range(0, len(devices), DEVICES_PER_SLICE)] or [[]]
     return [
         {

@@ -120,10 +120,15 @@ def test_the_classes_are_safe_on_foreign_devices(helm: Helm) -> None:
     extra = [{"name": "burst.gpu.hami.io", "selectors": ["device.capacity['gpu.hami.io'].memory.isGreaterThan(1)"]}]
     objects = helm.template(values={"deviceClasses": {"extra": extra}})
     classes = {item["metadata"]["name"]: item["spec"] for item in objects if item["kind"] == "DeviceClass"}
-    assert set(classes) == {"gpu.hami.io", "nvidia.gpu.hami.io", "burst.gpu.hami.io"}
+    assert set(classes) == {"gpu.hami.io", "nvidia.gpu.hami.io", "amd.gpu.hami.io", "burst.gpu.hami.io"}
     for spec in classes.values():
         (selector,) = spec["selectors"]
         assert selector["cel"]["expression"].startswith(f'device.driver == "{DRIVER}"')
+    for vendor in ("nvidia", "amd"):
+        (selector,) = classes[f"{vendor}.{DRIVER}"]["selectors"]
+        assert selector["cel"]["expression"].endswith(
+            f'device.attributes["{DRIVER}"].?vendor.orValue("") == "{vendor}"'
+        )
 
 
 def test_a_class_of_values_carries_a_config_that_the_driver_accepts(helm: Helm) -> None:
@@ -137,7 +142,7 @@ def test_a_class_of_values_carries_a_config_that_the_driver_accepts(helm: Helm) 
 
 
 def test_classes_can_be_left_out(helm: Helm) -> None:
-    """`deviceClasses.create: false` leaves both classes to whoever has them already."""
+    """`deviceClasses.create: false` leaves all classes to whoever has them already."""
     objects = helm.template(values={"deviceClasses": {"create": False}})
     assert [item for item in objects if item["kind"] == "DeviceClass"] == []
 

@@ -1,5 +1,6 @@
 """Plans and the last line against overbooking."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -109,6 +110,19 @@ def test_the_claim_itself_is_not_counted_twice() -> None:
     """A retry of the same claim sees its own record and fits."""
     mine = plan(claim(result(consumedCapacity={"memory": "60Gi"})))
     check_capacity(mine, [mine], inventory())
+
+
+def test_a_share_of_a_card_of_which_nothing_holds_shares_is_refused() -> None:
+    """The message names the card and says what to do; the whole card is given."""
+    node = replace(inventory(), gpus=(replace(inventory().gpus[0], vendor="amd", holder=None),))
+    allocation = read_allocation(claim(result()))
+    with pytest.raises(
+        InvalidConfig, match=r"nothing on this node holds shares of gpu-0000-17-00-0, a .* of vendor amd;"
+    ):
+        plan_claim(allocation, resolve(allocation), node)
+    allocation = read_allocation(claim(result(shareID=None, consumedCapacity=None)))
+    (whole,) = plan_claim(allocation, resolve(allocation), node).shares
+    assert whole.limits is None
 
 
 def test_admin_access_consumes_nothing() -> None:

@@ -149,6 +149,16 @@ def test_equal_content_needs_no_write() -> None:
     assert not diff(desired(inventory()), observed)
 
 
+def test_a_card_of_which_nothing_holds_shares_is_offered_whole() -> None:
+    """Beside it, the others are shared as ever."""
+    node = inventory(2)
+    (spec,) = desired(replace(node, gpus=(node.gpus[0], replace(node.gpus[1], holder=None))))
+    shared, whole = spec["devices"]
+    assert shared["allowMultipleAllocations"] is True
+    assert "allowMultipleAllocations" not in whole
+    assert set(whole["capacity"]) == {"memory"}
+
+
 def test_one_changed_slice_is_replaced_in_place() -> None:
     """The pool never becomes incomplete: same generation, same name."""
     observed = applied([], diff(desired(inventory()), []))
