@@ -46,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _node(options: argparse.Namespace) -> int:
     from hami_dra.app.node import NodeOptions, start_node  # noqa: PLC0415 - see the module
     from hami_dra.app.process import run_process  # noqa: PLC0415
+    from hami_dra.core.settings import CardSettings  # noqa: PLC0415
 
     chosen = NodeOptions(
         node_name=options.node_name,
@@ -57,7 +58,7 @@ def _node(options: argparse.Namespace) -> int:
         cdi_dir=options.cdi_dir,
         state_dir=options.state_dir,
         guard=options.guard,
-        slots=options.slots,
+        settings=CardSettings(slots=options.slots),
         health_port=options.health_port,
         metrics_port=options.metrics_port,
         attribution=options.attribution,

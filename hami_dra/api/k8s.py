@@ -16,6 +16,7 @@ __all__ = [
     "Condition",
     "Device",
     "DeviceAllocation",
+    "DeviceTaint",
     "JsonObject",
     "ObjectMeta",
     "ObjectReference",
@@ -89,6 +90,16 @@ class Capacity(TypedDict):
     requestPolicy: NotRequired[RequestPolicy]
 
 
+class DeviceTaint(TypedDict):
+    """Keeps away claims that do not tolerate it (KEP-5055)."""
+
+    key: str
+    value: NotRequired[str]
+    effect: Literal["None", "NoSchedule", "NoExecute"]
+    timeAdded: NotRequired[str]
+    """Set by the API server where it is left out."""
+
+
 class Device(TypedDict):
     """A device of a ResourceSlice."""
 
@@ -96,6 +107,7 @@ class Device(TypedDict):
     attributes: NotRequired[dict[str, Attribute]]
     capacity: NotRequired[dict[str, Capacity]]
     allowMultipleAllocations: NotRequired[bool]
+    taints: NotRequired[list[DeviceTaint]]
 
 
 class Pool(TypedDict):

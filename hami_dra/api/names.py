@@ -24,6 +24,8 @@ __all__ = [
     "CONTAINER_SHARES_DIR",
     "CONTROLLER_FIELD_MANAGER",
     "DRIVER",
+    "GATE_CONSUMABLE_CAPACITY",
+    "GATE_TAINTS",
     "NODE_CONFIG_KIND",
     "NODE_FIELD_MANAGER",
     "POOL_SUFFIX",
@@ -35,6 +37,9 @@ POOL_SUFFIX: Final = "gpu"
 CAPACITY_MEMORY: Final = "memory"
 CAPACITY_CORES: Final = "cores"
 CAPACITY_SLOTS: Final = "slots"
+
+GATE_CONSUMABLE_CAPACITY: Final = "DRAConsumableCapacity"
+GATE_TAINTS: Final = "DRADeviceTaints"
 
 ATTRIBUTE_PCI_BUS_ID: Final = "resource.kubernetes.io/pciBusID"
 ATTRIBUTE_PCIE_ROOT: Final = "resource.kubernetes.io/pcieRoot"

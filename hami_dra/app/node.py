@@ -14,6 +14,8 @@ from hami_dra.app.process import new_registry
 from hami_dra.core.cdi import NodePaths
 from hami_dra.core.device_health import judge
 from hami_dra.core.ids import NodeName
+from hami_dra.core.record import held_devices
+from hami_dra.core.settings import CardSettings, NodeSettings
 from hami_dra.core.slices import pool_name
 from hami_dra.host.boot import boot_id
 from hami_dra.host.cdi_dir import CdiDirectory
@@ -36,7 +38,7 @@ from hami_dra.node.health import HealthServer
 from hami_dra.node.health_stream import SUPPORTED_HEALTH_VERSIONS, HealthStream, health_handlers
 from hami_dra.node.metrics import NodeMetrics
 from hami_dra.node.ports import Attribution, Meter, NodeFiles, Vendor
-from hami_dra.node.publisher import Publisher, PublisherOptions
+from hami_dra.node.publisher import Publisher, PublisherInputs, PublisherOptions
 from hami_dra.node.recovery import Recovery
 from hami_dra.node.registrar import Registrar
 from hami_dra.node.service import ClaimService
@@ -73,7 +75,8 @@ class NodeOptions:
     cdi_dir: Path
     state_dir: Path
     guard: Path
-    slots: int
+    settings: CardSettings
+    """Of every card."""
     health_port: int
     metrics_port: int
     attribution: bool
@@ -112,7 +115,7 @@ def start_node(group: Group, options: NodeOptions, transport: Transport) -> None
     recovery.recover()
     metrics.count_shares(lambda: sum(len(entry.plan.shares) for entry in files.ledger.entries()))
 
-    publisher = _publisher(group, options, transport=transport, discovery=discovery, metrics=metrics)
+    publisher = _publisher(group, options, transport=transport, discovery=discovery, files=files, metrics=metrics)
     discovery.listen(publisher.inventory_read)
     discovery.listen(recovery.restore)
     events = EventRecorder(transport, component="hami-dra-node", host=node)
@@ -186,16 +189,27 @@ def _arbiter(group: Group, options: NodeOptions, *, files: NodeFiles, meter: Met
 
 
 def _publisher(
-    group: Group, options: NodeOptions, *, transport: Transport, discovery: Discovery, metrics: NodeMetrics
+    group: Group,
+    options: NodeOptions,
+    *,
+    transport: Transport,
+    discovery: Discovery,
+    files: NodeFiles,
+    metrics: NodeMetrics,
 ) -> Publisher:
     node = NodeName(options.node_name)
+    settings = NodeSettings(default=options.settings)
     slices = NodeSlices(transport, driver=DRIVER, node=node)
     publisher = Publisher(
         slices=slices,
         node_uid=lambda: node_uid(transport, node),
         server_version=lambda: server_version(transport).text,
-        inventory=lambda: discovery.latest,
-        options=PublisherOptions(node=node, slots=options.slots),
+        inputs=PublisherInputs(
+            inventory=lambda: discovery.latest,
+            settings=lambda: settings,
+            held=lambda: held_devices(files.ledger.entries(), boot=files.boot),
+        ),
+        options=PublisherOptions(node=node),
         metrics=metrics,
         group=group,
     )

@@ -18,12 +18,22 @@ __all__ = [
     "Holder",
     "Inventory",
     "Library",
+    "MigInstance",
+    "MigProfile",
+    "MigSupport",
+    "Partition",
     "device_name",
     "merge",
+    "parse_partition",
     "published_memory",
 ]
 
 _PCI = re.compile(r"(?P<domain>[0-9a-f]{4,8}):(?P<rest>[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])")
+_PARTITION = re.compile(
+    r"(?P<gpu>gpu-[0-9a-f-]+)-mig-(?P<slices>[0-9]+g)-(?P<memory>[0-9]+gb)(?P<extras>(?:-[a-z]+)*)-(?P<start>[0-9]+)"
+)
+_WITHOUT = "no"
+"""Says a profile's `-me` in a device name, where `-me` already stands for `+me`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +73,69 @@ class Holder(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MigProfile:
+    """A kind of GPU instance that a card can be cut into, as NVML describes it."""
+
+    name: str
+    """Such as `1g.10gb` or `1g.10gb+me`."""
+    id: int
+    """NVML's id of the GPU instance profile."""
+    compute_profile_id: int
+    """NVML's id of the compute instance profile that takes the whole instance."""
+    memory_bytes: int
+    compute_slices: int
+    memory_slices: int
+    multiprocessors: int
+    instances: int
+    """How many the empty card takes at once."""
+    placements: tuple[tuple[int, int], ...]
+    """(start, size) in memory slices."""
+    copy_engines: int = 0
+    decoders: int = 0
+    encoders: int = 0
+    jpeg_engines: int = 0
+    ofa_engines: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigSupport:
+    """What a card can do of MIG."""
+
+    enabled: bool
+    """Whether the card is in MIG mode now: then it cannot be used as one device."""
+    switchable: bool
+    """Whether the mode can be changed while the node runs; elsewhere it takes a reset of the GPU."""
+    profiles: tuple[MigProfile, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigInstance:
+    """A GPU instance that exists, with the compute instance that takes all of it."""
+
+    profile: str
+    start: int
+    uuid: GpuUuid
+    gpu_instance_id: int
+    compute_instance_id: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Partition:
+    """A place on a card for an instance of a profile, whether the instance exists or not."""
+
+    gpu: DeviceName
+    profile: str
+    start: int
+
+    @property
+    def name(self) -> DeviceName:
+        """`gpu-0000-17-00-0-mig-1g-10gb-me-0` for profile `1g.10gb+me` at memory slice 0."""
+        slug = self.profile.replace("-", f"-{_WITHOUT}-").replace("+", "-").replace(".", "-")
+        return DeviceName(f"{self.gpu}-mig-{slug}-{self.start}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
     """One GPU of the node."""
 
@@ -85,6 +158,10 @@ class Gpu:
     device_files: tuple[DeviceFile, ...] = ()
     holder: Holder | None = Holder.GUARD
     """None: nothing does, so that one claim at a time takes the card whole."""
+    mig: MigSupport | None = None
+    """None: the card cannot be partitioned."""
+    instances: tuple[MigInstance, ...] = ()
+    """Whoever made them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +200,17 @@ def device_name(pci_address: str) -> DeviceName:
         raise ValueError(f"{pci_address!r} is not a PCI address such as 0000:17:00.0")
     domain = match["domain"].removeprefix("0000") if len(match["domain"]) == 8 else match["domain"]  # noqa: PLR2004
     return DeviceName(f"gpu-{domain}-{re.sub('[:.]', '-', match['rest'])}")
+
+
+def parse_partition(name: str) -> Partition | None:
+    """The partition of that device name, or None for a device that is none; inverse of `Partition.name`."""
+    match = _PARTITION.fullmatch(name)
+    if match is None:
+        return None
+    first, *rest = match["extras"].removeprefix("-").split("-")
+    extras = f"-{'-'.join(rest)}" if first == _WITHOUT else ".".join((f"+{first}" if first else "", *rest))
+    profile = f"{match['slices']}.{match['memory']}{extras}"
+    return Partition(gpu=DeviceName(match["gpu"]), profile=profile, start=int(match["start"]))
 
 
 def published_memory(memory_bytes: int) -> int:

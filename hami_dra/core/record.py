@@ -5,6 +5,7 @@ older versions meant.  Invariant: `from_json(to_json(plan)) == plan`.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -14,7 +15,7 @@ from hami_dra.core.ids import ClaimUid, DeviceName, GpuUuid, PoolName, RequestNa
 from hami_dra.core.plan import ClaimPlan, PlannedShare
 from hami_dra.core.resolve import ShareSpec
 
-__all__ = ["Entry", "Phase", "from_json", "to_json"]
+__all__ = ["Entry", "Phase", "from_json", "held_devices", "to_json"]
 
 
 class Phase(StrEnum):
@@ -34,6 +35,11 @@ class Entry:
     boot: str
     """Boot of the machine in which it was written: nothing of another boot is prepared any more."""
     plan: ClaimPlan
+
+
+def held_devices(entries: Iterable[Entry], *, boot: str) -> frozenset[DeviceName]:
+    """The devices of claims that were prepared in this boot, or are about to be."""
+    return frozenset(share.spec.device for entry in entries if entry.boot == boot for share in entry.plan.shares)
 
 
 def to_json(plan: ClaimPlan) -> str:

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from hami_dra.api.k8s import Device, ResourceSlice, ResourceSliceSpec
+from hami_dra.api.names import GATE_CONSUMABLE_CAPACITY, GATE_TAINTS
 from hami_dra.api.quantity import parse_quantity
 
 __all__ = ["Changes", "diff", "dropped_fields"]
-
-_GATED_FIELDS = {"allowMultipleAllocations": "DRAConsumableCapacity", "requestPolicy": "DRAConsumableCapacity"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +56,14 @@ def dropped_fields(sent: ResourceSliceSpec, stored: ResourceSliceSpec) -> frozen
     missing: set[str] = set()
     for device in sent.get("devices", []):
         other: Mapping[str, Any] = kept.get(device["name"], {})
+        if device.get("taints") and not other.get("taints"):
+            missing.add(GATE_TAINTS)
         if device.get("allowMultipleAllocations") and not other.get("allowMultipleAllocations"):
-            missing.add("allowMultipleAllocations")
+            missing.add(GATE_CONSUMABLE_CAPACITY)
         for name, capacity in device.get("capacity", {}).items():
             if "requestPolicy" in capacity and "requestPolicy" not in other.get("capacity", {}).get(name, {}):
-                missing.add("requestPolicy")
-    return frozenset(_GATED_FIELDS[name] for name in missing)
+                missing.add(GATE_CONSUMABLE_CAPACITY)
+    return frozenset(missing)
 
 
 def _match(
@@ -92,8 +93,12 @@ def _same(desired: ResourceSliceSpec, observed: ResourceSliceSpec) -> bool:
 
 
 def _canonical(device: Device) -> Any:
-    """The device with quantities as numbers, so that `1024Mi` equals `1Gi`."""
-    return {name: _quantities(value) if name == "capacity" else value for name, value in device.items()}
+    """The device with quantities as numbers, so that `1024Mi` equals `1Gi`, and without what the server adds."""
+    return {
+        **device,
+        "capacity": _quantities(device.get("capacity", {})),
+        "taints": [{**taint, "timeAdded": None} for taint in device.get("taints", [])],
+    }
 
 
 def _quantities(value: Any) -> Any:
@@ -109,4 +114,15 @@ def _numbered(spec: ResourceSliceSpec, generation: int) -> ResourceSliceSpec:
 
 
 def _updated(item: ResourceSlice, spec: ResourceSliceSpec, generation: int) -> ResourceSlice:
-    return item | {"spec": _numbered(spec, generation)}
+    since = {
+        (device["name"], taint["key"], taint.get("value"), taint["effect"]): taint
+        for device in item["spec"].get("devices", [])
+        for taint in device.get("taints", [])
+    }
+    devices = [
+        device | {"taints": [since.get((device["name"], t["key"], t.get("value"), t["effect"]), t) for t in taints]}
+        if (taints := device.get("taints"))
+        else device
+        for device in spec.get("devices", [])
+    ]
+    return item | {"spec": _numbered(spec | {"devices": devices}, generation)}

@@ -1,15 +1,14 @@
 """From an inventory to the ResourceSlices that a node should have.
 
-Pure; `core.slice_diff` compares with what the API server holds and `node.publisher` writes.  A `Layout` says how much of the
-resource API the server keeps: fields behind a closed feature gate are dropped without a word, so the publisher reads back and
-comes down a layout when it must.  Invariant: the order of devices is the inventory's, so equal inventories give equal slices.
+Pure; `core.slice_diff` compares with what the API server holds and `node.publisher` writes.  Fields behind a closed feature
+gate are dropped without a word; the publisher finds out which gates are closed, and a card then gets the richest layout that the
+others allow.  Invariant: the order of devices is the inventory's, so equal inventories give equal slices.
 """
 
 import re
-from collections.abc import Iterator
-from enum import StrEnum
+from collections.abc import Iterator, Mapping
 
-from hami_dra.api.k8s import Attribute, Capacity, Device, ResourceSliceSpec
+from hami_dra.api.k8s import Attribute, Capacity, Device, DeviceTaint, ResourceSliceSpec
 from hami_dra.api.names import (
     ATTRIBUTE_NUMA_NODE,
     ATTRIBUTE_PCI_BUS_ID,
@@ -18,27 +17,24 @@ from hami_dra.api.names import (
     CAPACITY_MEMORY,
     CAPACITY_SLOTS,
     DRIVER,
+    GATE_CONSUMABLE_CAPACITY,
+    GATE_TAINTS,
     POOL_SUFFIX,
 )
 from hami_dra.api.quantity import format_bytes
-from hami_dra.core.ids import NodeName, PoolName
+from hami_dra.core.ids import DeviceName, NodeName, PoolName
 from hami_dra.core.inventory import Gpu, Inventory, published_memory
+from hami_dra.core.settings import CardMode, CardSettings, NodeSettings
 
-__all__ = ["DEVICES_PER_SLICE", "Layout", "desired_slices", "pool_name"]
+__all__ = ["DEVICES_PER_SLICE", "Taints", "card_mode", "desired_slices", "pool_name"]
 
-DEVICES_PER_SLICE = 128
-"""Limit of resource.k8s.io/v1 for devices without taints and counters."""
+Taints = Mapping[DeviceName, tuple[DeviceTaint, ...]]
+"""What is wrong with devices."""
+
+DEVICES_PER_SLICE = 64
+"""Limit of resource.k8s.io/v1 for slices in which a device has taints or counters; others may have 128."""
 _MAX_STRING = 64
 _MEMORY_STEP = "1Mi"
-
-
-class Layout(StrEnum):
-    """How devices are published, from the richest down."""
-
-    SHARES = "shares"
-    """One device a GPU that many claims can share (DRAConsumableCapacity, on by default from 1.36)."""
-    WHOLE = "whole"
-    """One device a GPU that one claim takes whole: what every server keeps."""
 
 
 def pool_name(node: NodeName) -> PoolName:
@@ -46,15 +42,45 @@ def pool_name(node: NodeName) -> PoolName:
     return PoolName(f"{node}/{POOL_SUFFIX}")
 
 
-def desired_slices(inventory: Inventory, *, node: NodeName, layout: Layout, slots: int) -> list[ResourceSliceSpec]:
+def card_mode(gpu: Gpu, settings: CardSettings, closed: frozenset[str]) -> CardMode:
+    """Into what the card is cut: what the settings wish, or whole where that cannot be."""
+    if gpu.holder is not None and settings.mode is CardMode.SHARES and GATE_CONSUMABLE_CAPACITY not in closed:
+        return CardMode.SHARES
+    return CardMode.WHOLE
+
+
+def desired_slices(
+    inventory: Inventory,
+    *,
+    node: NodeName,
+    settings: NodeSettings,
+    closed: frozenset[str] = frozenset(),
+    taints: Taints | None = None,
+    held: frozenset[DeviceName] = frozenset(),
+) -> list[ResourceSliceSpec]:
     """The slices of the node's pool, all of generation 0 (`core.slice_diff` sets it).
 
     A card of which nothing holds shares is offered whole.  A node without a GPU has one empty slice, which tells that the
     driver runs and found nothing.
+
+    Args:
+        inventory: what the node has.
+        node: its name.
+        settings: how its cards are to be offered.
+        closed: feature gates whose fields the API server does not keep.
+        taints: what is wrong with devices; one that is to get no new work is left out where the server keeps no taints.
+        held: devices that are allocated and prepared here, which are never left out.
     """
-    devices = [
-        _device(gpu, layout=layout if gpu.holder is not None else Layout.WHOLE, slots=slots) for gpu in inventory.gpus
-    ]
+    devices = []
+    for gpu in inventory.gpus:
+        chosen = settings.settings_for(gpu)
+        if chosen is not None:
+            device = _device(gpu, settings=chosen, mode=card_mode(gpu, chosen, closed))
+            found = (taints or {}).get(gpu.name, ())
+            if GATE_TAINTS not in closed:
+                devices.append(device | {"taints": list(found)} if found else device)
+            elif gpu.name in held or all(taint["effect"] == "None" for taint in found):
+                devices.append(device)
     chunks = [devices[start : start + DEVICES_PER_SLICE] for start in range(0, len(devices), DEVICES_PER_SLICE)] or [[]]
     return [
         {
@@ -67,33 +93,40 @@ def desired_slices(inventory: Inventory, *, node: NodeName, layout: Layout, slot
     ]
 
 
-def _device(gpu: Gpu, *, layout: Layout, slots: int) -> Device:
-    memory = format_bytes(published_memory(gpu.memory_bytes))
-    device: Device = {"name": gpu.name, "attributes": dict(_attributes(gpu, layout))}
-    if layout is Layout.WHOLE:
+def _device(gpu: Gpu, *, settings: CardSettings, mode: CardMode) -> Device:
+    memory_bytes = published_memory(gpu.memory_bytes * settings.memory_percent // 100)
+    memory = format_bytes(memory_bytes)
+    device: Device = {"name": gpu.name, "attributes": dict(_attributes(gpu, mode))}
+    if mode is CardMode.WHOLE:
         return device | {"capacity": {CAPACITY_MEMORY: {"value": memory}}}
+    asked = settings.default_memory_bytes
+    default = memory if asked is None else format_bytes(min(published_memory(asked), memory_bytes))
+    most_cores = min(settings.cores_percent, 100)
     shared: dict[str, Capacity] = {
         CAPACITY_MEMORY: {
             "value": memory,
             "requestPolicy": {
-                "default": memory,
+                "default": default,
                 "validRange": {"min": _MEMORY_STEP, "max": memory, "step": _MEMORY_STEP},
             },
         },
         CAPACITY_CORES: {
-            "value": "100",
-            "requestPolicy": {"default": "0", "validRange": {"min": "0", "max": "100", "step": "1"}},
+            "value": str(settings.cores_percent),
+            "requestPolicy": {
+                "default": str(min(settings.default_cores_percent, most_cores)),
+                "validRange": {"min": "0", "max": str(most_cores), "step": "1"},
+            },
         },
-        CAPACITY_SLOTS: {"value": str(slots), "requestPolicy": {"default": "1", "validValues": ["1"]}},
+        CAPACITY_SLOTS: {"value": str(settings.slots), "requestPolicy": {"default": "1", "validValues": ["1"]}},
     }
     return device | {"allowMultipleAllocations": True, "capacity": shared}
 
 
-def _attributes(gpu: Gpu, layout: Layout) -> Iterator[tuple[str, Attribute]]:
+def _attributes(gpu: Gpu, mode: CardMode) -> Iterator[tuple[str, Attribute]]:
     strings = {
         "vendor": gpu.vendor,
         "type": "gpu",
-        "mode": str(layout),
+        "mode": str(mode),
         "uuid": gpu.uuid,
         "productName": gpu.product_name,
         "brand": gpu.brand,

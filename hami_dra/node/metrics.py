@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from hami_dra.core.slices import Layout
+from hami_dra.core.settings import CardMode
 
 __all__ = ["NodeMetrics"]
 
@@ -36,10 +36,10 @@ class NodeMetrics:
         self._unprepare_failures = Counter(
             "hami_dra_unprepare_failures_total", "Claims that could not be unprepared.", ["reason"], registry=registry
         )
-        self._layout = Gauge(
-            "hami_dra_publisher_layout",
-            "1 for the layout in which devices are published.",
-            ["layout"],
+        self._cards = Gauge(
+            "hami_dra_published_cards",
+            "Cards in this node's slices, by the mode in which they are.",
+            ["mode"],
             registry=registry,
         )
         self._dropped = Gauge(
@@ -98,10 +98,10 @@ class NodeMetrics:
         """A round of the arbiter could not do all that it should."""
         self._arbiter_failures.labels(reason).inc()
 
-    def published(self, *, layout: Layout, devices: int, dropped_gates: frozenset[str]) -> None:
+    def published(self, *, modes: Mapping[CardMode, int], devices: int, dropped_gates: frozenset[str]) -> None:
         """The node's slices are as they should be."""
-        for each in Layout:
-            self._layout.labels(each).set(each is layout)
+        for mode in CardMode:
+            self._cards.labels(mode).set(modes.get(mode, 0))
         self._dropped.clear()
         for gate in dropped_gates:
             self._dropped.labels(gate).set(1)

@@ -1,12 +1,13 @@
 """Makes the API server hold the node's slices, and keeps it so.
 
 Publishes when the inventory changes, when somebody else touched the slices (kubelet deletes them all when it starts), and every
-few minutes.  Each write is read back: fields behind a closed feature gate are dropped without a word, so the publisher then comes
-down to whole cards, says once what would change that, and tries the richer layout again when the server's version changes or
-after a while.  What the slices say is for `core.slices`, which writes are needed for `core.slice_diff`.
+few minutes.  Each write is read back: fields behind a closed feature gate are dropped without a word, so the publisher then does
+without them, says once what would change that, and tries again when the server's version changes or after a while.  What the
+slices say is for `core.slices`, which writes are needed for `core.slice_diff`.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -16,14 +17,15 @@ from hami_dra._lib.threads import Group
 from hami_dra.api.k8s import JsonObject, OwnerReference, ResourceSlice, ResourceSliceSpec
 from hami_dra.api.names import DRIVER
 from hami_dra.core.errors import ApiUnavailable, Conflict, KubeError
-from hami_dra.core.ids import NodeName
+from hami_dra.core.ids import DeviceName, NodeName
 from hami_dra.core.inventory import Inventory
+from hami_dra.core.settings import NodeSettings
 from hami_dra.core.slice_diff import Changes, diff, dropped_fields
-from hami_dra.core.slices import Layout, desired_slices, pool_name
+from hami_dra.core.slices import Taints, card_mode, desired_slices, pool_name
 from hami_dra.node.metrics import NodeMetrics
 from hami_dra.node.ports import SliceStore
 
-__all__ = ["Publisher", "PublisherOptions"]
+__all__ = ["Publisher", "PublisherInputs", "PublisherOptions"]
 
 _log = logging.getLogger(__name__)
 
@@ -36,22 +38,31 @@ _FIRST_LOOK_S = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublisherOptions:
-    """What to publish and how often to look."""
+    """Where to publish and how often to look."""
 
     node: NodeName
-    slots: int
-    """How many claims can share one GPU."""
-    layout: Layout = Layout.SHARES
-    """The richest layout to try."""
     interval_s: float = 300.0
     """Between two looks without a cause."""
-    retry_layout_s: float = 3600.0
-    """After which a layout that the server did not keep is tried again."""
+    retry_gates_s: float = 3600.0
+    """After which fields that the server did not keep are tried again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublisherInputs:
+    """What the slices say comes from here; each is asked anew for every look."""
+
+    inventory: Callable[[], Inventory | None]
+    """The hardware; None before the first look at it."""
+    settings: Callable[[], NodeSettings]
+    held: Callable[[], frozenset[DeviceName]]
+    """Devices of prepared claims, which are never taken back."""
+    taints: Callable[[], Taints] = dict
+    """What is wrong with devices."""
 
 
 @dataclass(slots=True)
 class _Fallback:
-    """Why the layout is not the one that was asked for."""
+    """Gates that the server has closed, as far as was found out."""
 
     gates: frozenset[str]
     server_version: str
@@ -80,7 +91,7 @@ class Publisher:
         slices: SliceStore,
         node_uid: Callable[[], str],
         server_version: Callable[[], str],
-        inventory: Callable[[], Inventory | None],
+        inputs: PublisherInputs,
         options: PublisherOptions,
         metrics: NodeMetrics,
         group: Group,
@@ -92,8 +103,8 @@ class Publisher:
             slices: of this driver on this node.
             node_uid: asks for the UID of the Node, which owns the slices.
             server_version: asks the API server for its version.
-            inventory: the newest one, None while there is none: an empty slice then says that the driver runs, unless an
-                earlier run has published more.
+            inputs: what to publish; while there is no inventory, an empty slice says that the driver runs, unless an earlier
+                run has published more.
             options: see there.
             metrics: told of the outcome.
             group: whose stop ends `run`.
@@ -102,7 +113,7 @@ class Publisher:
         self._slices = slices
         self._node_uid = node_uid
         self._server_version = server_version
-        self._inventory = inventory
+        self._inputs = inputs
         self._options = options
         self._metrics = metrics
         self._group = group
@@ -111,7 +122,6 @@ class Publisher:
         self._backoff = Backoff(base_s=0.5, cap_s=60.0)
         self._recent = _Recent()
         self._fallback: _Fallback | None = None
-        self._on_trial = False
         self._warned: frozenset[str] = frozenset()
         self._published = False
         self._seen: Inventory | None = None
@@ -122,13 +132,8 @@ class Publisher:
         return self._published
 
     @property
-    def layout(self) -> Layout:
-        """The layout in which devices are published."""
-        return self._options.layout if self._fallback is None or self._on_trial else Layout.WHOLE
-
-    @property
     def dropped_gates(self) -> frozenset[str]:
-        """The feature gates that stand between this layout and the one that was asked for."""
+        """The feature gates without which this node publishes."""
         return frozenset() if self._fallback is None else self._fallback.gates
 
     def wake(self) -> None:
@@ -137,7 +142,7 @@ class Publisher:
 
     def inventory_read(self) -> None:
         """The hardware was looked at: look soon if it is not what was last published."""
-        if self._inventory() != self._seen:
+        if self._inputs.inventory() != self._seen:
             self.wake()
 
     def added(self, obj: JsonObject) -> None:  # noqa: ARG002 - the protocol of a handler
@@ -155,7 +160,7 @@ class Publisher:
 
     def run(self) -> None:
         """Publish again and again until the group stops; the first look at the hardware gets a moment's start."""
-        self._group.wait_until(lambda: self._inventory() is not None, timeout_s=_FIRST_LOOK_S)
+        self._group.wait_until(lambda: self._inputs.inventory() is not None, timeout_s=_FIRST_LOOK_S)
         while not self._group.stopping:
             self._wake.clear()
             try:
@@ -173,25 +178,33 @@ class Publisher:
         Raises:
             KubeError: the API server refused, or could not be reached.
         """
-        self._on_trial = self._fallback is not None and self._may_have_changed(self._fallback)
-        dropped = self._publish()
-        if dropped and self.layout is not Layout.WHOLE:
-            self._come_down(dropped)
-            self._publish()
-        elif self._on_trial:
-            self._fallback, self._on_trial = None, False
-            _log.info("the API server keeps all fields now", extra={"layout": self.layout})
+        before = self._fallback
+        closed = self.dropped_gates
+        if before is not None and self._may_have_changed(before):
+            closed = frozenset()
+        while dropped := self._publish(closed) - closed:
+            closed |= dropped
+            self._do_without(closed)
+        if before is not None and not closed:
+            self._fallback = None
+            _log.info("the API server keeps all fields now", extra={"gates": sorted(before.gates)})
         self._published = True
-        inventory = self._inventory() or Inventory()
-        self._metrics.published(layout=self.layout, devices=len(inventory.gpus), dropped_gates=self.dropped_gates)
+        self._report(closed)
 
-    def _publish(self) -> frozenset[str]:
+    def _publish(self, closed: frozenset[str]) -> frozenset[str]:
         """Write what differs; gives the gates whose fields the server did not keep."""
-        options = self._options
-        inventory = self._seen = self._inventory()
-        desired = desired_slices(inventory or Inventory(), node=options.node, layout=self.layout, slots=options.slots)
+        node = self._options.node
+        inventory = self._seen = self._inputs.inventory()
+        desired = desired_slices(
+            inventory or Inventory(),
+            node=node,
+            settings=self._inputs.settings(),
+            closed=closed,
+            taints=self._inputs.taints(),
+            held=self._inputs.held(),
+        )
         observed = self._slices.list()
-        pool = pool_name(options.node)
+        pool = pool_name(node)
         present = [item for item in observed if item["spec"]["pool"]["name"] == pool]
         if inventory is None and present:
             return frozenset()  # of an earlier run: not to be taken back because the hardware was not looked at yet
@@ -203,6 +216,13 @@ class Publisher:
             return frozenset()
         self._recent.times.append(self._clock.monotonic())
         return self._write(changes)
+
+    def _report(self, closed: frozenset[str]) -> None:
+        settings = self._inputs.settings()
+        gpus = () if self._seen is None else self._seen.gpus
+        chosen = [(gpu, each) for gpu in gpus if (each := settings.settings_for(gpu)) is not None]
+        modes = Counter(card_mode(gpu, each, closed) for gpu, each in chosen)
+        self._metrics.published(modes=modes, devices=len(chosen), dropped_gates=closed)
 
     def _write(self, changes: Changes) -> frozenset[str]:
         owner = self._node_uid() if changes.update or changes.create else ""
@@ -218,7 +238,6 @@ class Publisher:
         _log.info(
             "slices published",
             extra={
-                "layout": self.layout,
                 "slices_deleted": len(changes.delete),
                 "slices_updated": len(changes.update),
                 "slices_created": len(changes.create),
@@ -234,24 +253,23 @@ class Publisher:
         owner = OwnerReference(apiVersion="v1", kind="Node", name=self._options.node, uid=uid, controller=True)
         return item | {"metadata": item["metadata"] | {"ownerReferences": [owner]}}
 
-    def _come_down(self, gates: frozenset[str]) -> None:
+    def _do_without(self, gates: frozenset[str]) -> None:
         version = self._server_version()
         self._fallback = _Fallback(gates=gates, server_version=version, since_s=self._clock.monotonic())
-        self._on_trial = False
         if self._warned != gates:
             self._warned = gates
             _log.warning(
-                "the API server drops fields that sharing GPUs needs: whole cards are published; to share them, open the"
-                " feature gate %s on kube-apiserver, kube-controller-manager, kube-scheduler and kubelet (it is open by"
+                "the API server drops fields that this node would publish, which does without them now; to have them kept, open"
+                " the feature gates %s on kube-apiserver, kube-controller-manager, kube-scheduler and kubelet (they are open by"
                 " default from Kubernetes 1.36)",
                 ", ".join(sorted(gates)),
                 extra={"gates": sorted(gates), "serverVersion": version},
             )
 
     def _may_have_changed(self, fallback: _Fallback) -> bool:
-        """Whether the layout that the server did not keep is worth another try."""
+        """Whether the fields that the server did not keep are worth another try."""
         waited_s = self._clock.monotonic() - fallback.since_s
-        return waited_s >= self._options.retry_layout_s or self._server_version() != fallback.server_version
+        return waited_s >= self._options.retry_gates_s or self._server_version() != fallback.server_version
 
     def _pause(self, error: KubeError) -> None:
         self._metrics.publish_failed(error.reason)

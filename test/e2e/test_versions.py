@@ -54,7 +54,7 @@ def test_1_34_without_the_gate_publishes_whole_cards(plain: Site) -> None:
     (published,) = plain.slices()
     for device in published["spec"]["devices"]:
         assert "allowMultipleAllocations" not in device
-        assert device["attributes"]["mode"] == {"string": "whole"}
+        assert device["attributes"]["mode"] == {"string": "Whole"}
         assert set(device["capacity"]) == {"memory"}
         assert "requestPolicy" not in device["capacity"]["memory"]
     warnings = [line for line in plain.system.logs(plain.node_plugin(1)) if '"warning"' in line.lower()]

@@ -12,7 +12,7 @@ from hami_dra.core.allocation import read_allocation
 from hami_dra.core.errors import CapacityExceeded, InvalidConfig, LedgerCorrupt, UnknownDevice
 from hami_dra.core.inventory import Inventory
 from hami_dra.core.plan import ClaimPlan, check_capacity, plan_claim
-from hami_dra.core.record import from_json, to_json
+from hami_dra.core.record import Entry, Phase, from_json, held_devices, to_json
 from hami_dra.core.resolve import resolve
 
 
@@ -160,6 +160,14 @@ def test_oversubscription_reaches_the_guard_and_survives_the_ledger() -> None:
     assert from_json(to_json(mine)) == mine
     older = to_json(mine).replace('"oversubscriptionBytes":8589934592,', "")
     assert from_json(older).shares[0].spec.oversubscription_bytes == 0
+
+
+def test_only_claims_of_this_boot_hold_their_devices() -> None:
+    """After a reboot nothing is prepared any more; a claim that is being prepared counts."""
+    mine = plan(claim(result()))
+    other = plan(claim(result("b", device="gpu-0000-65-00-0")))
+    entries = [Entry(phase=Phase.STARTED, boot="now", plan=mine), Entry(phase=Phase.COMPLETED, boot="then", plan=other)]
+    assert held_devices(entries, boot="now") == {"gpu-0000-17-00-0"}
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"namespace":"a","name":"b","uid":"c","shares":[{}]}'])

@@ -1,25 +1,35 @@
 """Desired slices and what to write."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from unit.core.inventories import gpu, inventory
 
-from hami_dra.api.k8s import ResourceSlice, ResourceSliceSpec
+from hami_dra.api.k8s import Device, DeviceTaint, ResourceSlice, ResourceSliceSpec
 from hami_dra.core.ids import DeviceName, NodeName
 from hami_dra.core.inventory import Gpu, Inventory, device_name
+from hami_dra.core.settings import CardMode, CardSettings, NodeSettings
 from hami_dra.core.slice_diff import Changes, diff, dropped_fields
-from hami_dra.core.slices import DEVICES_PER_SLICE, Layout, desired_slices
+from hami_dra.core.slices import DEVICES_PER_SLICE, desired_slices
 
 NODE = NodeName("node-1")
 
 
-def desired(node: Inventory, layout: Layout = Layout.SHARES, slots: int = 10) -> list[ResourceSliceSpec]:
+def desired(
+    node: Inventory, mode: CardMode = CardMode.SHARES, slots: int = 10, **inputs: Any
+) -> list[ResourceSliceSpec]:
     """What node-1 should publish."""
-    return desired_slices(node, node=NODE, layout=layout, slots=slots)
+    settings = NodeSettings(default=CardSettings(mode=mode, slots=slots))
+    return desired_slices(node, node=NODE, settings=settings, **inputs)
+
+
+def only(spec: ResourceSliceSpec) -> Device:
+    """The one device of a slice."""
+    (device,) = spec.get("devices", [])
+    return device
 
 
 def many(count: int) -> Inventory:
@@ -68,7 +78,7 @@ def test_attributes_are_typed_and_versions_are_semver() -> None:
     assert spec.get("devices", [])[0].get("attributes") == {
         "vendor": {"string": "nvidia"},
         "type": {"string": "gpu"},
-        "mode": {"string": "shares"},
+        "mode": {"string": "Shares"},
         "uuid": {"string": "GPU-00000000-0000-4000-8000-000000000000"},
         "productName": {"string": "NVIDIA A100-SXM4-80GB"},
         "brand": {"string": "Nvidia"},
@@ -103,7 +113,7 @@ def test_what_is_unknown_is_not_published() -> None:
 
 def test_whole_cards_need_no_gate() -> None:
     """The layout below has no field that a server can drop."""
-    (spec,) = desired(inventory(), Layout.WHOLE)
+    (spec,) = desired(inventory(), CardMode.WHOLE)
     (device,) = spec.get("devices", [])
     assert device.get("capacity") == {"memory": {"value": "80Gi"}}
     assert "allowMultipleAllocations" not in device
@@ -194,8 +204,73 @@ def test_writes_always_converge(counts: list[int], slots: list[int]) -> None:
 def test_dropped_fields_name_the_gate() -> None:
     """A server with the gate closed keeps the device and forgets that it is shared."""
     (sent,) = desired(inventory())
-    (kept,) = desired(inventory(), Layout.WHOLE)
+    (kept,) = desired(inventory(), CardMode.WHOLE)
     assert dropped_fields(sent, sent) == frozenset()
     assert dropped_fields(sent, kept) == {"DRAConsumableCapacity"}
     assert dropped_fields(kept, kept) == frozenset()
     assert dropped_fields(sent, kept | {"devices": []}) == {"DRAConsumableCapacity"}
+
+
+def test_settings_of_a_card_say_what_it_offers() -> None:
+    """Scaled memory and cores, defaults of a request that names nothing, and cards that are left out."""
+    chosen = CardSettings(
+        memory_percent=150, cores_percent=50, default_memory_bytes=(4 << 30) + 1, default_cores_percent=60
+    )
+    settings = NodeSettings(cards={gpu(0).name: chosen, gpu(1).name: None})
+    (spec,) = desired_slices(inventory(2), node=NODE, settings=settings)
+    capacity = only(spec).get("capacity", {})
+    assert capacity["memory"] == {
+        "value": "120Gi",
+        "requestPolicy": {"default": "4Gi", "validRange": {"min": "1Mi", "max": "120Gi", "step": "1Mi"}},
+    }
+    assert capacity["cores"] == {
+        "value": "50",
+        "requestPolicy": {"default": "50", "validRange": {"min": "0", "max": "50", "step": "1"}},
+    }
+
+
+def taint(effect: Literal["None", "NoSchedule", "NoExecute"]) -> DeviceTaint:
+    """What an XID makes of a card."""
+    return {"key": "gpu.hami.io/xid", "value": "79", "effect": effect}
+
+
+def test_taints_are_published_with_the_device() -> None:
+    """The server keeps them."""
+    (spec,) = desired(inventory(), taints={gpu().name: (taint("NoSchedule"),)})
+    assert only(spec).get("taints") == [taint("NoSchedule")]
+
+
+@pytest.mark.parametrize(
+    ("effect", "held", "published"),
+    [("NoSchedule", False, False), ("NoExecute", True, True), ("None", False, True)],
+)
+def test_without_taints_a_sick_card_is_taken_back_unless_it_is_held(
+    effect: Literal["None", "NoSchedule", "NoExecute"], *, held: bool, published: bool
+) -> None:
+    """A server that drops taints would give it to somebody; a device that is in use is never unpublished."""
+    (spec,) = desired(
+        inventory(),
+        closed=frozenset({"DRADeviceTaints"}),
+        taints={gpu().name: (taint(effect),)},
+        held=frozenset({gpu().name} if held else ()),
+    )
+    assert [device.get("taints") for device in spec.get("devices", [])] == [None] * published
+
+
+def test_dropped_taints_name_their_gate() -> None:
+    """The device is kept, what is wrong with it is not."""
+    (sent,) = desired(inventory(), taints={gpu().name: (taint("NoSchedule"),)})
+    (kept,) = desired(inventory())
+    assert dropped_fields(sent, kept) == {"DRADeviceTaints"}
+
+
+def test_the_age_of_a_taint_is_the_servers() -> None:
+    """It sets `timeAdded`: that is no difference, and it stays when the slice is written for another reason."""
+    wanted = desired(inventory(), taints={gpu().name: (taint("NoSchedule"),)})
+    observed = applied([], diff(wanted, []))
+    aged = taint("NoSchedule") | {"timeAdded": "2026-01-01T00:00:00Z"}
+    only(observed[0]["spec"])["taints"] = [aged]
+    assert not diff(wanted, observed)
+    more = desired(inventory(), slots=20, taints={gpu().name: (taint("NoSchedule"), taint("None"))})
+    (update,) = diff(more, observed).update
+    assert only(update["spec"]).get("taints") == [aged, taint("None")]

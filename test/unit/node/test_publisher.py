@@ -11,13 +11,14 @@ from hami_dra._lib.threads import Group
 from hami_dra.api.k8s import JsonObject
 from hami_dra.api.names import DRIVER
 from hami_dra.core.errors import ApiUnavailable, NotFound
+from hami_dra.core.ids import DeviceName
 from hami_dra.core.inventory import Inventory
-from hami_dra.core.slices import Layout
+from hami_dra.core.settings import CardSettings, NodeSettings
 from hami_dra.kube.nodes import node_uid
 from hami_dra.kube.reflector import Collection, Reflector
 from hami_dra.kube.slices import SLICES_PATH, NodeSlices
 from hami_dra.node.metrics import NodeMetrics
-from hami_dra.node.publisher import Publisher, PublisherOptions, _Recent
+from hami_dra.node.publisher import Publisher, PublisherInputs, PublisherOptions, _Recent
 from hami_dra.testing.apiserver import FakeApiServer
 from hami_dra.testing.clock import FakeClock
 from hami_dra.testing.eventually import eventually
@@ -32,6 +33,8 @@ class World:
 
     gates: dict[str, bool] = field(default_factory=dict)
     hardware: Inventory | None = field(default_factory=inventory)
+    settings: NodeSettings = field(default_factory=lambda: NodeSettings(default=CardSettings(slots=8)))
+    held: frozenset[DeviceName] = frozenset()
     version: str = "v1.36.0"
     group: Group = field(default_factory=lambda: Group("publisher"))
     clock: FakeClock = field(default_factory=FakeClock)
@@ -50,8 +53,10 @@ class World:
             slices=self.slices,
             node_uid=lambda: node_uid(self.server, NODE),
             server_version=lambda: self.version,
-            inventory=lambda: self.hardware,
-            options=PublisherOptions(node=NODE, slots=8, retry_layout_s=100.0),
+            inputs=PublisherInputs(
+                inventory=lambda: self.hardware, settings=lambda: self.settings, held=lambda: self.held
+            ),
+            options=PublisherOptions(node=NODE, retry_gates_s=100.0),
             metrics=self.metrics,
             group=self.group,
             clock=self.clock,
@@ -106,7 +111,7 @@ def test_a_shareable_card_is_published_and_owned_by_its_node(world: World) -> No
     (owner,) = item["metadata"]["ownerReferences"]
     assert (owner["kind"], owner["name"], owner["uid"]) == ("Node", NODE, node_uid(world.server, NODE))
     assert world.publisher.published
-    assert world.metric("hami_dra_publisher_layout", layout="shares") == 1
+    assert world.metric("hami_dra_published_cards", mode="Shares") == 1
     assert world.metric("hami_dra_published_devices") == 1
 
 
@@ -127,13 +132,12 @@ def test_dropped_fields_bring_whole_cards_and_one_warning(old_world: World, capl
             old_world.clock.advance(200.0)
     (device,) = old_world.devices
     assert "allowMultipleAllocations" not in device
-    assert device["attributes"]["mode"] == {"string": "whole"}
-    assert old_world.publisher.layout is Layout.WHOLE
+    assert device["attributes"]["mode"] == {"string": "Whole"}
     assert old_world.publisher.dropped_gates == {"DRAConsumableCapacity"}
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert "open the feature gate DRAConsumableCapacity on kube-apiserver" in warning
+    assert "open the feature gates DRAConsumableCapacity on kube-apiserver" in warning
     assert old_world.metric("hami_dra_publisher_dropped_gates", gate="DRAConsumableCapacity") == 1
-    assert old_world.metric("hami_dra_publisher_layout", layout="whole") == 1
+    assert old_world.metric("hami_dra_published_cards", mode="Whole") == 1
 
 
 def test_the_richer_layout_is_not_tried_at_every_look(old_world: World) -> None:
@@ -155,7 +159,6 @@ def test_the_richer_layout_comes_back(old_world: World, *, upgraded: bool) -> No
     else:
         old_world.clock.advance(101.0)
     old_world.publisher.sync()
-    assert old_world.publisher.layout is Layout.SHARES
     assert old_world.devices[0]["allowMultipleAllocations"] is True
     assert not old_world.publisher.dropped_gates
     assert old_world.metric("hami_dra_publisher_dropped_gates", gate="DRAConsumableCapacity") is None
