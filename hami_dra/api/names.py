@@ -29,6 +29,7 @@ __all__ = [
     "NODE_CONFIG_KIND",
     "NODE_FIELD_MANAGER",
     "POOL_SUFFIX",
+    "TAINT_PREFIX",
 ]
 
 DRIVER: Final = "gpu.hami.io"
@@ -63,3 +64,6 @@ CONDITION_READY: Final = "Ready"
 CONDITION_RESOLVED: Final = "Resolved"
 NODE_FIELD_MANAGER: Final = "hami-dra-node"
 CONTROLLER_FIELD_MANAGER: Final = "hami-dra-controller"
+
+TAINT_PREFIX: Final = f"{DRIVER}/"
+"""Before the kind of a fault, in the key of a DeviceTaint."""

@@ -12,7 +12,6 @@ from hami_dra.api.names import DRIVER
 from hami_dra.app.http import serve_http
 from hami_dra.app.process import new_registry
 from hami_dra.core.cdi import NodePaths
-from hami_dra.core.device_health import judge
 from hami_dra.core.ids import NodeName
 from hami_dra.core.record import held_devices
 from hami_dra.core.settings import CardSettings, NodeSettings
@@ -20,6 +19,7 @@ from hami_dra.core.slices import pool_name
 from hami_dra.host.boot import boot_id
 from hami_dra.host.cdi_dir import CdiDirectory
 from hami_dra.host.guard_install import install_guard
+from hami_dra.host.health_file import HealthFile
 from hami_dra.host.ledger import Ledger
 from hami_dra.host.live_shares import LiveShares
 from hami_dra.host.locks import ClaimLocks
@@ -32,6 +32,9 @@ from hami_dra.kube.reflector import Collection, Reflector
 from hami_dra.kube.slices import SLICES_PATH, NodeSlices
 from hami_dra.kube.version import server_version
 from hami_dra.node.arbiter import Arbiter
+from hami_dra.node.device_events import DeviceEvents
+from hami_dra.node.device_metrics import DeviceCollector
+from hami_dra.node.device_monitor import DeviceMonitor
 from hami_dra.node.discovery import Discovery
 from hami_dra.node.endpoint import SUPPORTED_VERSIONS, dra_handlers
 from hami_dra.node.health import HealthServer
@@ -124,8 +127,12 @@ def start_node(group: Group, options: NodeOptions, transport: Transport) -> None
 
     events.start(group)
     status.start(group)
-    health = _health_stream(group, node=node, discovery=discovery)
+    monitor = _monitor(group, options, vendors=vendors, discovery=discovery, files=files)
+    monitor.listen_devices(DeviceEvents(events, node=node))
+    registry.register(DeviceCollector(monitor))
+    health = _health_stream(group, node=node, discovery=discovery, monitor=monitor)
     group.spawn("discovery", discovery.run)
+    group.spawn("health", monitor.run)
     group.spawn("publisher", publisher.run)
     group.spawn("arbiter", _arbiter(group, options, files=files, meter=vendors, metrics=metrics).run)
     _serve(group, options, service=service, health=health, publisher=publisher, registry=registry)
@@ -146,12 +153,25 @@ def _vendors(options: NodeOptions) -> list[Vendor]:
     ]
 
 
-def _health_stream(group: Group, *, node: NodeName, discovery: Discovery) -> HealthStream:
-    stream = HealthStream(
-        pool=pool_name(node),
-        look=lambda: judge(discovery.latest, ever=discovery.ever, failure=discovery.failure),
+def _monitor(
+    group: Group, options: NodeOptions, *, vendors: Vendors, discovery: Discovery, files: NodeFiles
+) -> DeviceMonitor:
+    monitor = DeviceMonitor(
+        sensors=vendors.sensors(),
+        discovery=discovery,
+        memory=HealthFile(options.state_dir / "health.json"),
+        boot=files.boot,
+        group=group,
     )
+    monitor.recall()
+    discovery.listen(monitor.looked)
+    return monitor
+
+
+def _health_stream(group: Group, *, node: NodeName, discovery: Discovery, monitor: DeviceMonitor) -> HealthStream:
+    stream = HealthStream(pool=pool_name(node), look=monitor.health)
     discovery.listen(stream.changed)
+    monitor.listen(stream.changed)
     group.on_stop(stream.close)
     return stream
 

@@ -1,17 +1,41 @@
-"""How well each device of the node is, as far as looks at the hardware tell.
+"""How well each device of the node is: what was seen of it goes in, a verdict and its reasons come out.
 
-Pure: `node.health_stream` tells kubelet.  Invariant: every device that was ever seen has exactly one entry, so that a card that
-is lost is reported as unhealthy and does not just fall silent.
+Pure and free of any vendor's words: `vendors` say what happened (`Fault`) and how a card is when it is asked (`Pulse`), `step`
+keeps the books of one card, `judge` says how all cards are, `core.taints` and `node.health_stream` pass that on.  A fault says
+itself how it ends; nothing else ends it, so a card that needs a reset stays marked until there is evidence of one.
+Invariant: every device that was ever seen has exactly one entry, so that a card that is lost is reported and does not just fall
+silent.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
-from enum import Enum, auto
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum, StrEnum, auto
+from typing import Final
 
 from hami_dra.core.ids import DeviceName
-from hami_dra.core.inventory import Inventory
 
-__all__ = ["DeviceHealth", "Verdict", "judge"]
+__all__ = [
+    "LOST",
+    "CardHealth",
+    "DeviceHealth",
+    "Effect",
+    "Ends",
+    "Fault",
+    "Pulse",
+    "Sighting",
+    "Verdict",
+    "judge",
+    "step",
+]
+
+QUIET_S: Final = 600.0
+"""A fault that concerns nobody but the program that ran into it is told for so long."""
+SETTLED_S: Final = 10.0
+"""A card that fell silent and answers for so long is back."""
+SILENT_S: Final = 15.0
+"""A driver that says nothing for longer gets no new work; a look that fails once is everyday life."""
+_MOST_FAULTS: Final = 64
+"""Remembered of one card: there are not that many kinds, and a vendor's table bounds them."""
 
 
 class Verdict(Enum):
@@ -22,6 +46,113 @@ class Verdict(Enum):
     UNKNOWN = auto()
 
 
+class Effect(StrEnum):
+    """What a fault means for work on the device; the words are those of a DeviceTaint."""
+
+    NONE = "None"
+    """Worth knowing, and no reason to keep anybody away."""
+    NO_SCHEDULE = "NoSchedule"
+    """Nothing new; what runs may go on."""
+    NO_EXECUTE = "NoExecute"
+    """Nothing can run there: pods are evicted."""
+
+
+class Ends(StrEnum):
+    """What ends a fault."""
+
+    QUIET = "Quiet"
+    """Time without another one."""
+    ANSWER = "Answer"
+    """The card answers again, and goes on doing so."""
+    RESET = "Reset"
+    """The card was reset, its driver loaded again, or the machine booted."""
+
+
+_RANK: Final = {Effect.NO_EXECUTE: 0, Effect.NO_SCHEDULE: 1, Effect.NONE: 2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Something that is wrong with a card, or was."""
+
+    key: str
+    """What kind of thing, as in the taint's key: `xid`, `ecc`, `lost`."""
+    value: str
+    """Which one: of a bounded set, fit for the value of a label."""
+    effect: Effect
+    ends: Ends
+    message: str
+    """For people: what it is, and what to do."""
+
+
+LOST: Final = Fault(
+    key="lost",
+    value="true",
+    effect=Effect.NO_EXECUTE,
+    ends=Ends.ANSWER,
+    message="the driver has lost this GPU: it fell off the bus or was removed; reset it or restart the node",
+)
+_SILENT: Final = Fault(
+    key="driver",
+    value="silent",
+    effect=Effect.NO_SCHEDULE,
+    ends=Ends.ANSWER,
+    message="the driver does not answer",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pulse:
+    """How a card is at the moment."""
+
+    answers: bool = True
+    standing: tuple[Fault, ...] = ()
+    """What the card says of itself for as long as it is so; how these end does not matter."""
+    wants_reset: bool = False
+    """The driver says that the card must be reset."""
+    errors: int | None = None
+    """Uncorrected errors since the last reset; None where the card does not count them."""
+    loads: int = 0
+    """Changes whenever the driver was loaded anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A fault, and when it was last seen."""
+
+    fault: Fault
+    seen_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardHealth:
+    """The books of one card."""
+
+    sightings: tuple[Sighting, ...] = ()
+    """What happened and has not ended, the newest last; one for each key and value."""
+    pulse: Pulse | None = None
+    """The newest one; None before there was one."""
+    answering_s: float = 0.0
+    """Since when the card has answered without a break."""
+    silent_s: float | None = None
+    """Since when nobody could be asked; None while somebody can."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether the card does not answer while its driver does."""
+        return self.pulse is not None and not self.pulse.answers
+
+    def faults(self, *, now_s: float) -> tuple[Fault, ...]:
+        """What is wrong, the worst first, and of equals the newest."""
+        found = [LOST] if self.lost else []
+        if self.silent_s is not None and now_s - self.silent_s >= SILENT_S:
+            found.append(_SILENT)
+        if self.pulse is not None:
+            found += self.pulse.standing
+        found += [sighting.fault for sighting in reversed(self.sightings)]
+        return tuple(sorted(found, key=lambda fault: _RANK[fault.effect]))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceHealth:
     """One device."""
@@ -30,25 +161,75 @@ class DeviceHealth:
     verdict: Verdict
     message: str = ""
     """For people; says why, unless the device is healthy."""
+    faults: tuple[Fault, ...] = ()
+    """The worst first."""
 
 
-def judge(inventory: Inventory | None, *, ever: Collection[DeviceName], failure: str = "") -> tuple[DeviceHealth, ...]:
+def step(before: CardHealth, *, pulse: Pulse | None, faults: Sequence[Fault] = (), now_s: float) -> CardHealth:
+    """Book what was seen of a card since the step before.
+
+    Args:
+        before: its books.
+        pulse: how it is; None where the driver could not be asked.
+        faults: what happened, in order.
+        now_s: a clock that never goes back.
+    """
+    if pulse is None:
+        silent_s = now_s if before.silent_s is None else before.silent_s
+        return replace(before, sightings=_add(before.sightings, faults, now_s), silent_s=silent_s)
+    unbroken = pulse.answers and before.pulse is not None and before.pulse.answers
+    answering_s = before.answering_s if unbroken else now_s
+    reset = before.pulse is not None and _was_reset(before.pulse, pulse)
+
+    def goes_on(sighting: Sighting) -> bool:
+        if sighting.fault.ends is Ends.RESET:
+            return not reset
+        if sighting.fault.ends is Ends.ANSWER:
+            return not pulse.answers or now_s - max(sighting.seen_s, answering_s) < SETTLED_S
+        return now_s - sighting.seen_s < QUIET_S
+
+    kept = tuple(sighting for sighting in before.sightings if goes_on(sighting))
+    return CardHealth(sightings=_add(kept, faults, now_s), pulse=pulse, answering_s=answering_s)
+
+
+def _was_reset(before: Pulse, now: Pulse) -> bool:
+    """Whether the card was reset in between, by any of the traces that this leaves."""
+    if not now.answers:
+        return False
+    fewer = before.errors is not None and now.errors is not None and now.errors < before.errors
+    relieved = before.wants_reset and not now.wants_reset
+    return not before.answers or fewer or relieved or now.loads != before.loads
+
+
+def _add(sightings: tuple[Sighting, ...], faults: Sequence[Fault], now_s: float) -> tuple[Sighting, ...]:
+    for fault in faults:
+        others = (s for s in sightings if (s.fault.key, s.fault.value) != (fault.key, fault.value))
+        sightings = (*others, Sighting(fault, now_s))[-_MOST_FAULTS:]
+    return sightings
+
+
+def judge(
+    cards: Mapping[DeviceName, CardHealth], *, failures: Mapping[DeviceName, str], now_s: float
+) -> tuple[DeviceHealth, ...]:
     """The health of every device that was ever seen, by name.
 
     Args:
-        inventory: the newest look that worked, None before there was one.
-        ever: devices that any look has seen.
-        failure: why the last look did not work; empty when it did.
+        cards: the books.
+        failures: for each device that was ever seen why its driver cannot be asked; empty where it can.
+        now_s: as in `step`.
     """
-    known = Inventory() if inventory is None else inventory
-    here = {gpu.name: failure or known.failures.get(gpu.vendor, "") for gpu in known.gpus}
-    return tuple(_judge(name, here=name in here, failure=here.get(name, "")) for name in sorted({*here, *ever}))
+    return tuple(
+        _judge(name, cards.get(name, CardHealth()), failure=failures.get(name, ""), now_s=now_s)
+        for name in sorted({*cards, *failures})
+    )
 
 
-def _judge(name: DeviceName, *, here: bool, failure: str) -> DeviceHealth:
-    if not here:
-        message = "the driver does not list this GPU any more: it fell off the bus, was removed, or changed its mode"
-        return DeviceHealth(name=name, verdict=Verdict.UNHEALTHY, message=message)
-    if failure:
-        return DeviceHealth(name=name, verdict=Verdict.UNKNOWN, message=f"the driver does not answer: {failure}")
-    return DeviceHealth(name=name, verdict=Verdict.HEALTHY)
+def _judge(name: DeviceName, card: CardHealth, *, failure: str, now_s: float) -> DeviceHealth:
+    faults = card.faults(now_s=now_s)
+    message = "; ".join(fault.message for fault in faults)
+    if any(fault.effect is not Effect.NONE and fault != _SILENT for fault in faults):
+        return DeviceHealth(name=name, verdict=Verdict.UNHEALTHY, message=message, faults=faults)
+    if failure or _SILENT in faults:
+        said = f"{_SILENT.message}: {failure}" if failure else message
+        return DeviceHealth(name=name, verdict=Verdict.UNKNOWN, message=said, faults=faults)
+    return DeviceHealth(name=name, verdict=Verdict.HEALTHY, message=message, faults=faults)

@@ -13,6 +13,7 @@
     ├── NodeStateError               files of this node cannot be read or written
     │   └── LedgerCorrupt
     ├── DriverError                  the vendor's library or driver root does not work
+    │   └── DriverUnloaded
     └── KubeError                    the API server said no, or nothing
         ├── ApiUnavailable
         ├── Conflict
@@ -38,6 +39,7 @@ __all__ = [
     "DeviceError",
     "DeviceLost",
     "DriverError",
+    "DriverUnloaded",
     "Forbidden",
     "Gone",
     "HamiDraError",
@@ -130,6 +132,10 @@ class DriverError(HamiDraError):
     """The vendor's library or driver root does not work."""
 
     reason = "DriverNotReady"
+
+
+class DriverUnloaded(DriverError):
+    """The kernel driver is not loaded, or another one than the library is for: when it is back, it was loaded anew."""
 
 
 class KubeError(HamiDraError):

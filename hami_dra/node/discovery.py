@@ -7,13 +7,14 @@ successful look that does not see a card makes it vanish.  What to do about a ch
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
 from hami_dra._lib.backoff import Backoff
 from hami_dra._lib.threads import Group
 from hami_dra.core.errors import DriverError
 from hami_dra.core.ids import DeviceName
-from hami_dra.core.inventory import Inventory
+from hami_dra.core.inventory import Gpu, Inventory
 
 __all__ = ["Discovery"]
 
@@ -46,7 +47,9 @@ class Discovery:
         self._backoff = Backoff(base_s=1.0, cap_s=30.0)
         self._lock = threading.Lock()
         self._inventory: Inventory | None = None
-        self._ever: set[DeviceName] = set()
+        self._ever: dict[DeviceName, Gpu] = {}
+        """Each device as it was last seen."""
+        self._wake = group.event()
         self._error = "no look at the hardware has ended yet"
 
     def listen(self, listener: Callable[[], None]) -> None:
@@ -74,10 +77,26 @@ class Discovery:
         return name in self._ever
 
     @property
-    def ever(self) -> frozenset[DeviceName]:
-        """The devices that any look has seen."""
+    def ever(self) -> Mapping[DeviceName, Gpu]:
+        """The devices that any look has seen, each as it was seen last."""
         with self._lock:
-            return frozenset(self._ever)
+            return dict(self._ever)
+
+    def including(self, names: Collection[DeviceName]) -> Inventory | None:
+        """The newest inventory and, as they were last seen, these devices, whether it has them or not."""
+        with self._lock:
+            inventory = self._inventory
+            if inventory is None:
+                return None
+            here = {gpu.name for gpu in inventory.gpus}
+            more = [gpu for name, gpu in self._ever.items() if name in names and name not in here]
+        if not more:
+            return inventory
+        return replace(inventory, gpus=tuple(sorted((*inventory.gpus, *more), key=lambda gpu: gpu.pci_address)))
+
+    def wake(self) -> None:
+        """Look soon: something may have changed."""
+        self._wake.set()
 
     @property
     def failure(self) -> str:
@@ -99,17 +118,18 @@ class Discovery:
     def run(self) -> None:
         """Look again and again until the group stops."""
         while not self._group.stopping:
+            self._wake.clear()
             if self.look():
                 self._backoff.reset()
-                self._group.wait(self._interval_s)
+                self._wake.wait(self._interval_s)
             else:
-                self._group.wait(self._backoff.next_s(at_least_s=0.5))
+                self._wake.wait(self._backoff.next_s(at_least_s=0.5))
 
     def _take(self, inventory: Inventory) -> None:
         with self._lock:
             before = self._inventory
             self._inventory = inventory
-            self._ever |= {gpu.name for gpu in inventory.gpus}
+            self._ever |= {gpu.name: gpu for gpu in inventory.gpus}
             self._error = ""
         if before == inventory:
             return

@@ -4,15 +4,16 @@ Adapters (`host`, `kube`, `vendors`) fit them without knowing them; tests hand i
 two effects.  Every method raises errors of `core.errors` only.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 from hami_dra.api.k8s import AllocatedDeviceStatus, JsonObject, ObjectReference, ResourceClaim, ResourceSlice
+from hami_dra.core.device_health import Fault, Pulse
 from hami_dra.core.figures import Figures
-from hami_dra.core.ids import ClaimUid, GpuUuid, ShareKey
+from hami_dra.core.ids import ClaimUid, DeviceName, GpuUuid, ShareKey
 from hami_dra.core.inventory import Inventory
 from hami_dra.core.limits import Limits
 from hami_dra.core.plan import ClaimPlan
@@ -25,6 +26,8 @@ __all__ = [
     "ClaimReader",
     "DeviceStatusWriter",
     "EventSink",
+    "HealthMemory",
+    "HealthSensor",
     "Ledger",
     "LiveShareFiles",
     "Locks",
@@ -157,6 +160,30 @@ class LiveShareFiles(Protocol):
         ...
 
 
+class HealthSensor(Protocol):
+    """What the driver says about the health of cards; never blocks."""
+
+    def faults(self) -> Sequence[tuple[DeviceName, Fault]]:
+        """What happened since the last call.  Raises DriverError."""
+        ...
+
+    def pulses(self, names: Collection[DeviceName]) -> Mapping[DeviceName, Pulse]:
+        """How these cards are; without those of which nothing can be said.  Raises DriverError."""
+        ...
+
+
+class HealthMemory(Protocol):
+    """A text that outlives the process."""
+
+    def read(self) -> str:
+        """The text; empty where there is none."""
+        ...
+
+    def write(self, text: str) -> None:
+        """Replace it."""
+        ...
+
+
 class Meter(Protocol):
     """What the driver says about processes."""
 
@@ -167,6 +194,10 @@ class Meter(Protocol):
 
 class Vendor(Meter, Protocol):
     """The cards of one vendor, and what its driver says of them."""
+
+    def sensor(self) -> HealthSensor | None:
+        """Who tells of their health; None where nothing does but their being there."""
+        ...
 
     @property
     def name(self) -> str:

@@ -11,7 +11,7 @@ from hami_dra.core.errors import DriverError
 from hami_dra.core.figures import Figures
 from hami_dra.core.ids import GpuUuid
 from hami_dra.core.inventory import Inventory, merge
-from hami_dra.node.ports import Vendor
+from hami_dra.node.ports import HealthSensor, Vendor
 
 __all__ = ["Vendors"]
 
@@ -51,6 +51,11 @@ class Vendors:
                 _log.warning("cards of %s cannot be looked at, it is tried again: %s", name, why)
         self._failures = missed
         return merge(self._parts.values(), failures=missed)
+
+    def sensors(self) -> dict[str, HealthSensor]:
+        """Who tells of the health of cards, by vendor; not every vendor's driver does."""
+        found = {vendor.name: vendor.sensor() for vendor in self._vendors}
+        return {name: sensor for name, sensor in found.items() if sensor is not None}
 
     def figures(self, uuid: GpuUuid, *, since_us: int) -> Figures | None:
         """What the vendor of that card says about its processes.

@@ -82,6 +82,9 @@ class AmdDiscovery:
         """None: the kernel counts engine time by open file, not by process and period."""
         return None
 
+    def sensor(self) -> None:
+        """Nobody tells of the health of its cards: a card that the kernel no longer lists is lost, and that is all."""
+
     def discover(self) -> Inventory:
         """Look at the hardware.
 

@@ -8,15 +8,16 @@ there yet is a `DriverError`, and whoever asks tries again later.
 import contextlib
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from hami_dra.core.errors import DriverError
+from hami_dra.core.errors import DriverError, DriverUnloaded
 from hami_dra.core.figures import Figures
 from hami_dra.core.ids import GpuUuid
 from hami_dra.core.inventory import DriverFiles, Gpu, Inventory, device_name
 from hami_dra.vendors.nvidia.driver_root import NVML, Root
 from hami_dra.vendors.nvidia.library import Card, Nvml
+from hami_dra.vendors.nvidia.sensor import NvidiaSensor
 from hami_dra.vendors.pci import has_accelerator, numa_node, pcie_root
 
 __all__ = ["NvidiaDiscovery"]
@@ -30,7 +31,7 @@ _ENVIRONMENT = (("NVIDIA_VISIBLE_DEVICES", "void"),)
 
 
 class NvidiaDiscovery:
-    """The vendor NVIDIA.  `discover` is not for several threads at once, but `figures` may be asked for by another one."""
+    """The vendor NVIDIA.  `discover` is not for several threads at once, but others may use `figures` and `session`."""
 
     def __init__(
         self,
@@ -60,6 +61,12 @@ class NvidiaDiscovery:
         """NVML itself minds no threads; what must not happen is an end of the session while another thread uses it."""
         self._card_files: tuple[str, ...] = ()
         self._warned: set[str] = set()
+        self._closing: list[Callable[[], None]] = []
+        self._unloaded = False
+        self._incomplete = False
+        """A card did not answer the last look."""
+        self.loads = 0
+        """How often the driver was seen to be loaded again."""
 
     @property
     def name(self) -> str:
@@ -84,10 +91,36 @@ class NvidiaDiscovery:
     def close(self) -> None:
         """End the session with NVML; the next call opens another."""
         with self._session_lock:
+            for callback in self._closing:
+                callback()
             nvml, self._nvml = self._nvml, None
             if nvml is not None:
                 with contextlib.suppress(DriverError):
                     nvml.close()
+
+    def sensor(self) -> NvidiaSensor:
+        """Who tells of the health of its cards."""
+        return NvidiaSensor(self)
+
+    def on_close(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called before a session ends, while nobody else uses it."""
+        self._closing.append(callback)
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[None]:
+        """The session stays open for the block.
+
+        Raises:
+            DriverError: none is open (yet).
+        """
+        with self._session_lock:
+            if self._nvml is None:
+                raise DriverError("no session with the driver is open at the moment")
+            try:
+                yield
+            except DriverUnloaded:
+                self._unloaded = True
+                raise
 
     def figures(self, uuid: GpuUuid, *, since_us: int) -> Figures | None:
         """What the processes of a card used since then; None for nothing new, and while no session is open.
@@ -100,22 +133,28 @@ class NvidiaDiscovery:
 
     def _look(self) -> Inventory:
         common = self._devices.common_devices()
-        nvml = self._session()
         try:
+            nvml = self._session()
             version = nvml.driver_version()
-            cards = [card for index in range(nvml.count()) if (card := self._card(nvml, index)) is not None]
+            count = nvml.count()
+            cards = [card for index in range(count) if (card := self._card(nvml, index)) is not None]
             cuda = nvml.cuda_version()
-        except DriverError:
+        except DriverError as error:
+            self._unloaded = self._unloaded or isinstance(error, DriverUnloaded)
             self.close()
             raise
+        self._incomplete = len(cards) < count
+        if self._unloaded:
+            self._unloaded = False
+            self.loads += 1
         gpus = [gpu for card in cards if (gpu := self._gpu(card, version, cuda)) is not None]
         driver = DriverFiles(libraries=self._driver.libraries(version), device_files=common, environment=_ENVIRONMENT)
         return Inventory(gpus=tuple(sorted(gpus, key=lambda gpu: gpu.pci_address)), drivers={_VENDOR: driver})
 
     def _session(self) -> Nvml:
-        """The open session; cards that came or went are only seen by a new one."""
+        """The open session; cards that came, went or came back are only seen by a new one."""
         files = self._devices.card_files()
-        if files != self._card_files:
+        if files != self._card_files or self._incomplete:
             self.close()
             self._card_files = files
         if self._nvml is None:
@@ -125,6 +164,8 @@ class NvidiaDiscovery:
     def _card(self, nvml: Nvml, index: int) -> Card | None:
         try:
             return nvml.card(index)
+        except DriverUnloaded:
+            raise  # of no card alone
         except DriverError as error:
             self._warn(f"GPU {index}", str(error))
             return None

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import pynvml
 
-from hami_dra.core.errors import DriverError
+from hami_dra.core.errors import DriverError, DriverUnloaded
 from hami_dra.core.figures import Figures
 
 __all__ = ["Card", "Nvml"]
@@ -31,6 +31,7 @@ _NOTHING_NEW = (
     pynvml.NVML_ERROR_NOT_FOUND,
     pynvml.NVML_ERROR_INSUFFICIENT_SIZE,  # a process came between the two calls
 )
+_UNLOADED = (pynvml.NVML_ERROR_DRIVER_NOT_LOADED, pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH)
 _SAME_PERIOD_US = 60_000
 """Samples of one period differ by less, those of two by a sixth of a second or more."""
 _FULL_PERCENT = 100
@@ -182,8 +183,7 @@ def _call(what: str, function: Callable[[], T]) -> T:
     try:
         return function()
     except pynvml.NVMLError as error:
-        advice = _ADVICE.get(error.value)
-        raise DriverError(f"cannot {what}: {error}" + (f"; {advice}" if advice else "")) from error
+        raise _driver_error(what, error) from error
 
 
 def _optional(what: str, function: Callable[[], T]) -> T | None:
@@ -193,7 +193,13 @@ def _optional(what: str, function: Callable[[], T]) -> T | None:
     except pynvml.NVMLError as error:
         if error.value in _UNSUPPORTED:
             return None
-        raise DriverError(f"cannot {what}: {error}") from error
+        raise _driver_error(what, error) from error
+
+
+def _driver_error(what: str, error: pynvml.NVMLError) -> DriverError:
+    advice = _ADVICE.get(error.value)
+    kind = DriverUnloaded if error.value in _UNLOADED else DriverError
+    return kind(f"cannot {what}: {error}" + (f"; {advice}" if advice else ""))
 
 
 def _text(value: Any) -> str:

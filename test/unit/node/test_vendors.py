@@ -4,14 +4,17 @@ import logging
 from dataclasses import replace
 
 import pytest
+from unit.node.test_device_monitor import Memory, Sensor
 
 from hami_dra._lib.threads import Group
-from hami_dra.core.device_health import Verdict, judge
+from hami_dra.core.device_health import Verdict
 from hami_dra.core.errors import DriverError
 from hami_dra.core.figures import Figures
 from hami_dra.core.ids import DeviceName, GpuUuid
 from hami_dra.core.inventory import DriverFiles, Inventory
+from hami_dra.node.device_monitor import DeviceMonitor
 from hami_dra.node.discovery import Discovery
+from hami_dra.node.ports import HealthSensor
 from hami_dra.node.vendors import Vendors
 from hami_dra.testing.gpus import gpu
 
@@ -37,6 +40,10 @@ class FakeVendor:
             raise DriverError(self.broken)
         card = replace(gpu(self.index), vendor=self.name, uuid=GpuUuid(f"{self.name}-{self.index}"))
         return Inventory(gpus=(card,), drivers={self.name: DriverFiles(environment=((self.name, "void"),))})
+
+    def sensor(self) -> HealthSensor | None:
+        """Only the one vendor has one."""
+        return Sensor() if self.name == "nvidia" else None
 
     def figures(self, uuid: GpuUuid, *, since_us: int) -> Figures | None:
         """The same for every card of its own."""
@@ -111,9 +118,13 @@ def test_a_failure_of_one_vendor_is_tried_again_soon_and_makes_only_its_own_card
         assert discovery.look()
         amd.broken = "amdgpu is gone"
         assert not discovery.look()
-        health = {
-            entry.name: entry for entry in judge(discovery.latest, ever=discovery.ever, failure=discovery.failure)
-        }
+        monitor = DeviceMonitor(sensors={}, discovery=discovery, memory=Memory(), boot="b", group=group)
+        health = {entry.name: entry for entry in monitor.health()}
     assert health[DeviceName(gpu(0).name)].verdict is Verdict.HEALTHY
     assert health[DeviceName(gpu(1).name)].verdict is Verdict.UNKNOWN
     assert "amdgpu is gone" in health[DeviceName(gpu(1).name)].message
+
+
+def test_only_vendors_that_tell_of_health_are_asked_for_it() -> None:
+    """Of the cards of the others it is known that they are there."""
+    assert set(Vendors([FakeVendor("nvidia"), FakeVendor("amd", index=1)]).sensors()) == {"nvidia"}
