@@ -94,8 +94,8 @@ static void tick(struct compute_place *place, uint64_t coarse_ns, uint32_t permi
 
 struct wait {
   uint64_t began_ns;
-  uint64_t nap_ns; /* while waiting for a measurement */
-  bool throttled;
+  uint64_t nap_ns;  /* while waiting for a measurement */
+  uint64_t told_ns; /* up to when it counts as held back; 0: it is not */
 };
 
 /* Until the beginning of the frame that brings the level above zero. */
@@ -124,12 +124,21 @@ static uint64_t must_wait(struct compute_place *place, bool unknown, struct wait
   int64_t level = bucket_level(place_header(place), permille);
   uint64_t waited = now_ns - wait->began_ns;
   if (level <= 0 && waited < MOST_WAIT_NS) {
-    wait->throttled = true;
+    if (wait->told_ns == 0) wait->told_ns = wait->began_ns;
     return until_tokens(place, level, now_ns, permille);
   }
   if (level <= 0 || !(overdue || learning) || waited > MOST_LEARNING_NS) return 0;
   if (wait->nap_ns < LONGEST_NAP_NS / 16) wait->nap_ns *= 2;
   return wait->nap_ns;
+}
+
+/* After each nap: whoever looks from outside must not take one that waits for seconds for one that has enough. */
+static void tell_held_back(struct compute_place *place, struct wait *wait, uint64_t now_ns) {
+  if (wait->told_ns == 0) return;
+  hami_usage_slot *slot = place_slot(place);
+  add(&place_header(place)->throttled_ns, now_ns - wait->told_ns);
+  if (slot != NULL) add(&slot->throttled_ns, now_ns - wait->told_ns);
+  wait->told_ns = now_ns;
 }
 
 static void wait_for_tokens(struct compute_launch *launch, bool unknown) {
@@ -138,12 +147,12 @@ static void wait_for_tokens(struct compute_launch *launch, bool unknown) {
   struct wait wait = {.began_ns = now_ns, .nap_ns = SHORTEST_NAP_NS / 2};
   flush(place, prim_coarse_ns());
   place_pick(place);
-  for (uint64_t ns; (ns = must_wait(place, unknown, &wait, now_ns)) != 0; now_ns = prim_monotonic_ns()) nap(place, ns);
-  if (!wait.throttled) return;
-  __atomic_store_n(&place->meter.paused_ns, now_ns, __ATOMIC_RELAXED);
-  hami_usage_slot *slot = place_slot(place);
-  add(&place_header(place)->throttled_ns, now_ns - wait.began_ns);
-  if (slot != NULL) add(&slot->throttled_ns, now_ns - wait.began_ns);
+  for (uint64_t ns; (ns = must_wait(place, unknown, &wait, now_ns)) != 0;) {
+    nap(place, ns);
+    now_ns = prim_monotonic_ns();
+    tell_held_back(place, &wait, now_ns);
+  }
+  if (wait.told_ns != 0) __atomic_store_n(&place->meter.paused_ns, now_ns, __ATOMIC_RELAXED);
 }
 
 /* ---- around a launch ---------------------------------------------------------------------------------------------- */

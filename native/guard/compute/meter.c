@@ -21,7 +21,7 @@ enum { MOST_FAILURES = 8, SHORT_KERNEL_NS = 1000000 };
 #define HOST_SHARE 32u           /* unless it is a small part of what they tell */
 #define INTERRUPTION_NS 1000000u /* what a time slice of another tenant adds at least */
 #define SLICE_NS 1500000u        /* how much a tenant runs at least between two interruptions */
-#define MOST_ALLOWANCE_NS (8u * SLICE_NS)
+#define MOST_ALLOWANCE_NS (2u * ESTIMATE_MOST_UNSAMPLED * SLICE_NS) /* one sample may stand for so many launches */
 #define LONGEST_NS UINT64_C(60000000000)
 #define PATIENCE_NS UINT64_C(250000000) /* a launch is overdue after this, and so many times what it was charged */
 #define PATIENCE 16u
@@ -165,13 +165,14 @@ static bool follows(const meter *m, const meter_track *track, const meter_bracke
          track->launched_ns >= __atomic_load_n(&m->paused_ns, __ATOMIC_RELAXED);
 }
 
-/* Takes one bracket into the two figures: with all its launches and the time from the stream's last bracket on, or alone where that
- * is all that is known. */
-static void compare(meter *m, const meter_bracket *bracket, uint64_t *busy, uint64_t end_ns, uint64_t took_ns) {
+/* Takes one bracket into the two figures: with the launches that it stands for (others_ns) and the time from the stream's last bracket on,
+ * or alone where that is all that is known. */
+static void compare(meter *m, const meter_bracket *bracket, uint64_t *busy, uint64_t end_ns, uint64_t took_ns,
+                    uint64_t others_ns) {
   meter_track *track = track_of(m, bracket->stream);
   uint64_t start_ns = end_ns - took_ns;
   if (follows(m, track, bracket) && track->end_ns < start_ns)
-    weigh(m, (double)took_ns * bracket->sample.launches, (double)busy_mark(busy, track->end_ns, end_ns));
+    weigh(m, (double)took_ns + (double)others_ns, (double)busy_mark(busy, track->end_ns, end_ns));
   else
     weigh(m, (double)took_ns, (double)busy_mark(busy, start_ns, end_ns));
   if (end_ns > track->end_ns) *track = (meter_track){bracket->stream, end_ns, bracket->launched_ns};
@@ -185,11 +186,14 @@ static int64_t settle(meter *m, const meter_bracket *bracket, float ms, float si
   estimate *known = estimate_of(sample->key);
   uint64_t device_ns = m->base_ns + (uint64_t)(int64_t)((double)since_base_ms * 1e6);
   uint64_t end_ns = host_time(m, device_ns, now_ns);
-  compare(m, bracket, busy, end_ns, took);
+  compare(m, bracket, busy, end_ns, took, __atomic_load_n(&known->mean_ns, __ATOMIC_RELAXED) * (sample->launches - 1));
   if (forgive) took = without_interruptions(m, known, took, sample->launches);
   estimate_learn(known, took);
   if (sample->function_key != 0) estimate_learn(estimate_of(sample->function_key), took);
-  return (int64_t)(meter_charge(m, took) * sample->launches) - (int64_t)sample->charged_ns;
+  /* The others by the mean, which took this one in: a rare long one counts as much, but over the next samples and not at once. */
+  uint64_t mean = __atomic_load_n(&known->mean_ns, __ATOMIC_RELAXED);
+  uint64_t others = meter_charge(m, mean) * (sample->launches - 1);
+  return (int64_t)(meter_charge(m, took) + others) - (int64_t)sample->charged_ns;
 }
 
 /* This bracket's end is the new base; the old base serves the bracket from now on. */

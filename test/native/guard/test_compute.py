@@ -159,6 +159,14 @@ def test_a_changed_limit_holds_while_the_program_runs(site: Site) -> None:
     assert 0.3 < site.use(worker, over_s=2.0) < 0.6 + ABOVE
 
 
+def test_a_launch_that_waits_for_seconds_counts_as_held_back_all_the_while(site: Site) -> None:
+    """Whoever corrects shares from outside would take it for one that has enough."""
+    share = site.share("share", cores=2)
+    worker = site.start([share], "sync", 200 * MS)
+    wait_until(lambda: share.throttled_ns > 500 * MS, what="the second launch waits")
+    assert site.busy_ns(worker) == 200 * MS
+
+
 def test_an_idle_share_saves_up_next_to_nothing(site: Site) -> None:
     """After seconds of rest a share of a fifth does not take the card for itself."""
     worker = site.start([site.share("share", cores=20)], "told", MS)

@@ -211,6 +211,24 @@ static void synchronous(uint64_t took_ns, uint64_t pause_ns) {
   expect(charged, truth, 8);
 }
 
+/* One long sample that stands for many launches is not charged for each of them at once. */
+static void rare_and_long(void) {
+  begin();
+  for (int i = 0; i < 100; i++) {
+    (void)launch(17, 0, 100000, false);
+    device.now = device.busy_until[0];
+  }
+  (void)meter_look(&the_meter, &fake, map, false);
+  meter_sample sample = {17, 0, 65 * 100000, 65, false};
+  meter_bracket *bracket = meter_open(&the_meter, &fake, NULL, &sample);
+  meter_launching(bracket, &fake);
+  device.busy_until[0] = device.now + 12 * MS;
+  meter_close(&the_meter, &fake, bracket, true);
+  device.now = device.busy_until[0];
+  int64_t charged = meter_look(&the_meter, &fake, map, false).charge_ns;
+  CHECK(charged > (int64_t)(12 * MS - MS) && charged < (int64_t)(65 * 12 * MS / 8));
+}
+
 static void test_meter(void) {
   deep_queues(1, 10000, 10000);
   deep_queues(1, 1000, 100000); /* durations that the signature does not tell */
@@ -221,6 +239,7 @@ static void test_meter(void) {
   synchronous(10000, 0);
   synchronous(MS, 5 * MS);
   synchronous(200 * MS, 0);
+  rare_and_long();
   begin();
   int64_t charged = 0;
   for (int i = 0; i < 2000; i++) { /* another tenant's time slice in one kernel of twenty */
