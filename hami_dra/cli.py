@@ -57,6 +57,7 @@ def _node(options: argparse.Namespace) -> int:
         kubelet_root=options.kubelet_root,
         cdi_dir=options.cdi_dir,
         state_dir=options.state_dir,
+        cgroup_root=options.cgroup_root,
         guard=options.guard,
         settings=CardSettings(slots=options.slots),
         health_port=options.health_port,
@@ -123,6 +124,9 @@ def _add_node(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kubelet-root", type=Path, default=Path("/var/lib/kubelet"))
     parser.add_argument("--cdi-dir", type=Path, default=Path("/var/run/cdi"))
     parser.add_argument("--state-dir", type=Path, default=Path("/var/lib/hami-dra"))
+    parser.add_argument(
+        "--cgroup-root", type=Path, default=Path("/sys/fs/cgroup"), help="where this process finds the node's cgroups"
+    )
     parser.add_argument("--guard", type=Path, default=Path("/opt/hami-dra/lib/libhami_guard.so"))
     parser.add_argument("--slots", type=_positive, default=10, help="tenants of one GPU; default %(default)s")
     parser.add_argument(

@@ -25,6 +25,7 @@ from hami_dra.node.ports import NodeFiles
 from hami_dra.node.recovery import Recovery
 from hami_dra.node.state import ClaimRef, NodeState, Prepared
 from hami_dra.testing.gpus import POOL, inventory
+from hami_dra.testing.pods import FakePods
 
 __all__ = ["EFFECTS", "ClaimStore", "Crash", "Facts", "Rig", "ref"]
 
@@ -106,6 +107,7 @@ class Rig:
     hardware: Inventory = field(default_factory=inventory)
     claims: ClaimStore = field(default_factory=ClaimStore)
     group: Group = field(default_factory=lambda: Group("rig"))
+    pods: FakePods = field(default_factory=FakePods)
     state: NodeState = field(init=False)
     discovery: Discovery = field(init=False)
     recovery: Recovery = field(init=False)
@@ -199,6 +201,7 @@ class Rig:
             ledger=cast("Ledger", _Crashing(self, "ledger", self.ledger)),
             shares=cast("ShareDirectory", _Crashing(self, "shares", shares)),
             cdi=cast("CdiDirectory", _Crashing(self, "cdi", cdi)),
+            pods=cast("FakePods", _Crashing(self, "pods", self.pods)),
             locks=ClaimLocks(state_dir / "locks", group=self.group, timeout_s=5.0),
             boot=self.boot,
         )

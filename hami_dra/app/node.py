@@ -18,6 +18,7 @@ from hami_dra.core.settings import CardSettings, NodeSettings
 from hami_dra.core.slices import pool_name
 from hami_dra.host.boot import boot_id
 from hami_dra.host.cdi_dir import CdiDirectory
+from hami_dra.host.dmem import DmemCgroups
 from hami_dra.host.guard_install import install_guard
 from hami_dra.host.health_file import HealthFile
 from hami_dra.host.ledger import Ledger
@@ -77,6 +78,8 @@ class NodeOptions:
     kubelet_root: Path
     cdi_dir: Path
     state_dir: Path
+    cgroup_root: Path
+    """Where the node's own cgroup v2 hierarchy is mounted."""
     guard: Path
     settings: CardSettings
     """Of every card."""
@@ -149,7 +152,7 @@ def _vendors(options: NodeOptions) -> list[Vendor]:
     )
     return [
         NvidiaDiscovery(driver=driver, sysfs=options.sysfs, simulated=simulated),
-        AmdDiscovery(roots, simulated=simulated),
+        AmdDiscovery(roots, regions=DmemCgroups(options.cgroup_root).regions, simulated=simulated),
     ]
 
 
@@ -192,7 +195,9 @@ def _node_files(group: Group, options: NodeOptions) -> NodeFiles:
     boot = boot_id()
     ledger = Ledger(options.state_dir / "ledger.db", boot=boot)
     locks = ClaimLocks(options.state_dir / "claims.lock", group=group)
-    return NodeFiles(ledger=ledger, shares=shares, cdi=cdi, locks=locks, boot=boot)
+    return NodeFiles(
+        ledger=ledger, shares=shares, cdi=cdi, pods=DmemCgroups(options.cgroup_root), locks=locks, boot=boot
+    )
 
 
 def _arbiter(group: Group, options: NodeOptions, *, files: NodeFiles, meter: Meter, metrics: NodeMetrics) -> Arbiter:

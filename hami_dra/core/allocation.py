@@ -14,7 +14,7 @@ from hami_dra.api.k8s import AllocationConfig, AllocationResult, ResourceClaim
 from hami_dra.api.names import CAPACITY_CORES, CAPACITY_MEMORY, DRIVER
 from hami_dra.api.quantity import parse_quantity
 from hami_dra.core.errors import ClaimChanged, ClaimNotAllocated
-from hami_dra.core.ids import ClaimUid, DeviceName, PoolName, RequestName, ShareId, ShareKey
+from hami_dra.core.ids import ClaimUid, DeviceName, PodUid, PoolName, RequestName, ShareId, ShareKey
 
 __all__ = ["Allocation", "AppliedConfig", "Result", "read_allocation"]
 
@@ -59,6 +59,8 @@ class Allocation:
     name: str
     uid: ClaimUid
     results: tuple[Result, ...]
+    pods: tuple[PodUid, ...] = ()
+    """The pods that it is reserved for."""
 
 
 def read_allocation(claim: ResourceClaim, *, driver: str = DRIVER) -> Allocation:
@@ -82,7 +84,15 @@ def read_allocation(claim: ResourceClaim, *, driver: str = DRIVER) -> Allocation
     if not metadata.get("uid"):
         raise ClaimChanged(f"{where}: has no UID")
     return Allocation(
-        namespace=metadata.get("namespace", ""), name=metadata["name"], uid=ClaimUid(metadata["uid"]), results=results
+        namespace=metadata.get("namespace", ""),
+        name=metadata["name"],
+        uid=ClaimUid(metadata["uid"]),
+        results=results,
+        pods=tuple(
+            PodUid(user["uid"])
+            for user in claim.get("status", {}).get("reservedFor", [])
+            if user.get("resource") == "pods"
+        ),
     )
 
 

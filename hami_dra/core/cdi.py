@@ -77,7 +77,7 @@ def share_data(uid: str, spec: ShareSpec) -> JsonObject:
 
 def claim_spec(plan: ClaimPlan, inventory: Inventory, paths: NodePaths) -> JsonObject:
     """The CDI spec of a claim: one device a share, and once for all of them their drivers' files and the guard."""
-    guarded = any(share.limits is not None for share in plan.shares)
+    guarded = any(share.guarded for share in plan.shares)
     vendors = {gpu.vendor for share in plan.shares if (gpu := inventory.gpu(share.spec.device)) is not None}
     drivers = [files for vendor, files in inventory.drivers.items() if vendor in vendors]
     return {

@@ -5,7 +5,7 @@ Each is a plain string at run time; the type checker keeps a claim's UID from be
 
 from typing import NewType
 
-__all__ = ["ClaimUid", "DeviceName", "GpuUuid", "NodeName", "PoolName", "RequestName", "ShareId", "ShareKey"]
+__all__ = ["ClaimUid", "DeviceName", "GpuUuid", "NodeName", "PodUid", "PoolName", "RequestName", "ShareId", "ShareKey"]
 
 ClaimUid = NewType("ClaimUid", str)
 """`metadata.uid` of a ResourceClaim."""
@@ -18,6 +18,9 @@ GpuUuid = NewType("GpuUuid", str)
 
 NodeName = NewType("NodeName", str)
 """`metadata.name` of a Node."""
+
+PodUid = NewType("PodUid", str)
+"""`metadata.uid` of a pod."""
 
 PoolName = NewType("PoolName", str)
 """Name of a ResourceSlice pool, `<node>/gpu`."""

@@ -70,6 +70,8 @@ class Holder(StrEnum):
 
     GUARD = "Guard"
     """The guard in their containers: memory and cores."""
+    KERNEL = "Kernel"
+    """The kernel, for each pod (cgroup v2, dmem): memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +164,8 @@ class Gpu:
     """None: the card cannot be partitioned."""
     instances: tuple[MigInstance, ...] = ()
     """Whoever made them."""
+    memory_region: str | None = None
+    """What the kernel calls the card's memory, where it holds the shares."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

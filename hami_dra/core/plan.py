@@ -14,8 +14,8 @@ from hami_dra.api.opaque import Isolation
 from hami_dra.api.quantity import format_bytes
 from hami_dra.core.allocation import Allocation
 from hami_dra.core.errors import CapacityExceeded, InvalidConfig, UnknownDevice
-from hami_dra.core.ids import ClaimUid, GpuUuid
-from hami_dra.core.inventory import Gpu, Inventory, published_memory
+from hami_dra.core.ids import ClaimUid, GpuUuid, PodUid
+from hami_dra.core.inventory import Gpu, Holder, Inventory, published_memory
 from hami_dra.core.limits import Limits
 from hami_dra.core.resolve import ShareSpec
 
@@ -31,6 +31,8 @@ class PlannedShare:
     spec: ShareSpec
     gpu_uuid: GpuUuid
     device_memory_bytes: int
+    memory_region: str | None = None
+    """Where the kernel holds the share: what it calls the memory of the card."""
 
     @property
     def memory_bytes(self) -> int:
@@ -38,8 +40,13 @@ class PlannedShare:
         return published_memory(self.device_memory_bytes) if self.spec.memory_bytes is None else self.spec.memory_bytes
 
     @property
+    def guarded(self) -> bool:
+        """Whether the guard holds it, rather than the kernel or nobody."""
+        return self.spec.isolation is Isolation.GUARD and self.memory_region is None
+
+    @property
     def limits(self) -> Limits | None:
-        """What the guard enforces; None where nothing does."""
+        """What the share is held to, by the guard or the kernel; None where nothing holds it."""
         if self.spec.isolation is not Isolation.GUARD:
             return None
         return Limits(
@@ -62,6 +69,8 @@ class ClaimPlan:
     name: str
     uid: ClaimUid
     shares: tuple[PlannedShare, ...]
+    pods: tuple[PodUid, ...] = ()
+    """Where the kernel holds a share: the pods that it holds to it."""
 
     def cdi_device(self, share: PlannedShare) -> str:
         """Name of the share's device in the claim's CDI spec."""
@@ -77,11 +86,24 @@ def plan_claim(allocation: Allocation, specs: Iterable[ShareSpec], inventory: In
 
     Raises:
         UnknownDevice: a share is on a device that this node does not have.
-        InvalidConfig: isolation None on less than a whole card, or Guard on a card of which nothing holds shares.
+        InvalidConfig: isolation None on less than a whole card, Guard on a card of which nothing holds shares, or more than the
+            kernel can hold where it does.
     """
     where = f"claim {allocation.namespace}/{allocation.name}"
     shares = tuple(_plan_share(where, spec, inventory) for spec in specs)
-    return ClaimPlan(namespace=allocation.namespace, name=allocation.name, uid=allocation.uid, shares=shares)
+    held = [share for share in shares if share.memory_region is not None]
+    if held and len(allocation.pods) != 1:
+        raise InvalidConfig(
+            f"{where}: device {held[0].spec.device} is shared by what the kernel allows each pod, so that {len(allocation.pods)}"
+            " pods with one claim would get that many times the share; give each pod its own claim (resourceClaimTemplateName)"
+        )
+    return ClaimPlan(
+        namespace=allocation.namespace,
+        name=allocation.name,
+        uid=allocation.uid,
+        shares=shares,
+        pods=allocation.pods if held else (),
+    )
 
 
 def _plan_share(where: str, spec: ShareSpec, inventory: Inventory) -> PlannedShare:
@@ -94,7 +116,12 @@ def _plan_share(where: str, spec: ShareSpec, inventory: Inventory) -> PlannedSha
             f"{where}, request {spec.request}: isolation Guard holds a share of a card, but nothing on this node holds shares of"
             f" {gpu.name}, a {gpu.product_name} of vendor {gpu.vendor}; leave isolation out and ask for the whole card"
         )
-    share = PlannedShare(spec=spec, gpu_uuid=gpu.uuid, device_memory_bytes=gpu.memory_bytes)
+    share = PlannedShare(
+        spec=spec,
+        gpu_uuid=gpu.uuid,
+        device_memory_bytes=gpu.memory_bytes,
+        memory_region=_memory_region(where, spec, gpu),
+    )
     published = published_memory(gpu.memory_bytes)
     if spec.isolation is Isolation.NONE and share.memory_bytes < published:
         raise InvalidConfig(
@@ -102,6 +129,20 @@ def _plan_share(where: str, spec: ShareSpec, inventory: Inventory) -> PlannedSha
             f"{format_bytes(share.memory_bytes)} of {format_bytes(published)}; use isolation Guard or ask for the whole card"
         )
     return share
+
+
+def _memory_region(where: str, spec: ShareSpec, gpu: Gpu) -> str | None:
+    """The region of a share that the kernel holds; a monitor is held to nothing."""
+    if spec.isolation is not Isolation.GUARD or gpu.holder is not Holder.KERNEL or spec.admin_access:
+        return None
+    beyond = {"cores": spec.cores_percent, "memory.oversubscription": spec.oversubscription_bytes}
+    for name, value in beyond.items():
+        if value:
+            raise InvalidConfig(
+                f"{where}, request {spec.request}: shares of {gpu.name}, a {gpu.product_name} of vendor {gpu.vendor}, are held"
+                f" by the kernel, which knows device memory only, but {name} is {value}; leave it out"
+            )
+    return gpu.memory_region
 
 
 def check_capacity(plan: ClaimPlan, prepared: Iterable[ClaimPlan], inventory: Inventory) -> None:

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from hami_dra.api.opaque import Isolation, Priority, Qos
 from hami_dra.core.errors import LedgerCorrupt
-from hami_dra.core.ids import ClaimUid, DeviceName, GpuUuid, PoolName, RequestName, ShareId, ShareKey
+from hami_dra.core.ids import ClaimUid, DeviceName, GpuUuid, PodUid, PoolName, RequestName, ShareId, ShareKey
 from hami_dra.core.plan import ClaimPlan, PlannedShare
 from hami_dra.core.resolve import ShareSpec
 
@@ -49,6 +49,7 @@ def to_json(plan: ClaimPlan) -> str:
             "namespace": plan.namespace,
             "name": plan.name,
             "uid": plan.uid,
+            "pods": plan.pods,
             "shares": [
                 {
                     "request": share.spec.request,
@@ -65,6 +66,7 @@ def to_json(plan: ClaimPlan) -> str:
                     "oversubscriptionBytes": share.spec.oversubscription_bytes,
                     "gpuUUID": share.gpu_uuid,
                     "deviceMemoryBytes": share.device_memory_bytes,
+                    "memoryRegion": share.memory_region,
                 }
                 for share in plan.shares
             ],
@@ -85,6 +87,7 @@ def from_json(text: str) -> ClaimPlan:
             namespace=record["namespace"],
             name=record["name"],
             uid=ClaimUid(record["uid"]),
+            pods=tuple(PodUid(pod) for pod in record.get("pods", ())),
             shares=tuple(
                 PlannedShare(
                     spec=ShareSpec(
@@ -103,6 +106,7 @@ def from_json(text: str) -> ClaimPlan:
                     ),
                     gpu_uuid=GpuUuid(share["gpuUUID"]),
                     device_memory_bytes=share["deviceMemoryBytes"],
+                    memory_region=share.get("memoryRegion"),
                 )
                 for share in record["shares"]
             ),

@@ -23,7 +23,7 @@ from hami_dra.api.names import (
 )
 from hami_dra.api.quantity import format_bytes
 from hami_dra.core.ids import DeviceName, NodeName, PoolName
-from hami_dra.core.inventory import Gpu, Inventory, published_memory
+from hami_dra.core.inventory import Gpu, Holder, Inventory, published_memory
 from hami_dra.core.settings import CardMode, CardSettings, NodeSettings
 
 __all__ = ["DEVICES_PER_SLICE", "Taints", "card_mode", "desired_slices", "pool_name"]
@@ -119,6 +119,8 @@ def _device(gpu: Gpu, *, settings: CardSettings, mode: CardMode) -> Device:
         },
         CAPACITY_SLOTS: {"value": str(settings.slots), "requestPolicy": {"default": "1", "validValues": ["1"]}},
     }
+    if gpu.holder is Holder.KERNEL:
+        del shared[CAPACITY_CORES]  # what nobody holds is not offered
     return device | {"allowMultipleAllocations": True, "capacity": shared}
 
 

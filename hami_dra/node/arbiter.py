@@ -198,7 +198,7 @@ class Arbiter:
         for entry in entries:
             for planned in entry.plan.shares:
                 limits = planned.limits
-                if entry.boot == self._boot and limits is not None:
+                if entry.boot == self._boot and limits is not None and planned.guarded:
                     share = _Share(uid=entry.plan.uid, limits=limits, name=_name(entry.plan, limits))
                     if (same := known.get(share.id)) is not None:
                         # Its files may be new ones, if the claim was unprepared and prepared again in between.

@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 from hami_dra.api.k8s import AllocatedDeviceStatus, JsonObject, ObjectReference, ResourceClaim, ResourceSlice
 from hami_dra.core.device_health import Fault, Pulse
 from hami_dra.core.figures import Figures
-from hami_dra.core.ids import ClaimUid, DeviceName, GpuUuid, ShareKey
+from hami_dra.core.ids import ClaimUid, DeviceName, GpuUuid, PodUid, ShareKey
 from hami_dra.core.inventory import Inventory
 from hami_dra.core.limits import Limits
 from hami_dra.core.plan import ClaimPlan
@@ -33,6 +33,7 @@ __all__ = [
     "Locks",
     "Meter",
     "NodeFiles",
+    "PodCaps",
     "ShareFiles",
     "SliceStore",
     "Vendor",
@@ -222,6 +223,14 @@ class Attribution:
     """The shares of a process of this node."""
 
 
+class PodCaps(Protocol):
+    """What the kernel allows each pod."""
+
+    def cap(self, pod: PodUid, caps: Mapping[str, int | None]) -> bool:
+        """Give the pod that many bytes of each region, None for all there are; false where it has no cgroup."""
+        ...
+
+
 class CdiFiles(Protocol):
     """CDI specs of claims."""
 
@@ -261,6 +270,7 @@ class NodeFiles:
     ledger: Ledger
     shares: ShareFiles
     cdi: CdiFiles
+    pods: PodCaps
     locks: Locks
     boot: str
     """Id of the running boot: what another one left counts for nothing."""

@@ -1,8 +1,8 @@
 """Prepares and unprepares claims: the order of effects, and what a second attempt makes of a first one.
 
     prepare     lock claim -> ledger? -> claim from the API server -> plan -> ledger Started (capacity checked)
-                -> share files -> CDI file -> ledger Completed -> answer
-    unprepare   lock claim -> CDI file -> share files -> ledger
+                -> caps of its pods -> share files -> CDI file -> ledger Completed -> answer
+    unprepare   lock claim -> CDI file -> share files -> caps of its pods -> ledger
 
 Whatever lies between a Started row and its end is undone by the next attempt or the next start (`node.recovery`), so a kill -9
 between any two effects leaves nothing that a retry does not heal.  The ledger's row is the first thing of a claim to come and
@@ -35,6 +35,7 @@ from hami_dra.core.inventory import Inventory
 from hami_dra.core.plan import ClaimPlan, check_capacity, plan_claim
 from hami_dra.core.record import Entry, Phase
 from hami_dra.core.resolve import resolve
+from hami_dra.node.caps import KernelCaps
 from hami_dra.node.discovery import Discovery
 from hami_dra.node.ports import ClaimReader, NodeFiles
 
@@ -111,7 +112,7 @@ class NodeState:
         Args:
             claims: reads claims.
             discovery: knows the devices of this node.
-            files: the ledger, share files, CDI files and locks.
+            files: the ledger, share files, CDI files, caps and locks.
             paths: where the share files and the guard lie on the host.
             pool: of this node; allocations from another one are refused.
             wait: waits that many seconds before an API server that did not answer is asked again; true means: do not.
@@ -125,6 +126,7 @@ class NodeState:
         self._cdi = files.cdi
         self._locks = files.locks
         self._boot = files.boot
+        self._caps = KernelCaps(ledger=files.ledger, locks=files.locks, boot=files.boot, pods=files.pods)
         self._paths = paths
         self._pool = pool
         self._wait = wait
@@ -161,6 +163,7 @@ class NodeState:
         """Remove the claim's files, then its row.  The caller holds the claim's lock."""
         self._cdi.remove(uid)
         self._shares.remove(uid)
+        self._caps.let_go(uid)
         self._ledger.remove(uid)
 
     def is_prepared(self, entry: Entry) -> bool:
@@ -243,6 +246,7 @@ class NodeState:
         with self._step("begin"):
             self._ledger.begin(plan, check=lambda others: check_capacity(plan, others, inventory))
         try:
+            self._caps.hold(plan)
             with self._step("shares"):
                 self._shares.ensure(plan, boot=self._boot)
             with self._step("cdi"):

@@ -9,14 +9,14 @@ out with a warning that names it.
 import logging
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hami_dra.core.errors import DriverError
 from hami_dra.core.figures import Figures
 from hami_dra.core.ids import GpuUuid
-from hami_dra.core.inventory import DeviceFile, DriverFiles, Gpu, Inventory, device_name
+from hami_dra.core.inventory import DeviceFile, DriverFiles, Gpu, Holder, Inventory, device_name
 from hami_dra.vendors.amd.kfd import KfdNode, read_nodes
 from hami_dra.vendors.amd.text import entries, hexadecimal, number, text
 from hami_dra.vendors.pci import has_accelerator, numa_node, pcie_root
@@ -62,9 +62,18 @@ class Roots:
 class AmdDiscovery:
     """The vendor AMD.  Not for several threads at once."""
 
-    def __init__(self, roots: Roots, *, simulated: bool = False) -> None:
-        """Look below these roots; `simulated` is what the attribute of that name says, and nothing else depends on it."""
+    def __init__(
+        self, roots: Roots, *, regions: Callable[[], Collection[str]] = tuple, simulated: bool = False
+    ) -> None:
+        """Look below these roots.
+
+        Args:
+            roots: where the kernel shows its cards.
+            regions: the device memory that the kernel can cap for a pod.
+            simulated: what the attribute `simulated` of the devices says; nothing else depends on it.
+        """
         self._roots = roots
+        self._regions = regions
         self._sysfs = roots.sysfs
         self._simulated = simulated
         self._warned: set[str] = set()
@@ -118,6 +127,7 @@ class AmdDiscovery:
             self._warn(pci, _obstacle(nodes=nodes, memory=memory, minors=minors))
             return None
         product = _product(path, nodes)
+        region = f"drm/{pci}/vram" if len(nodes) == 1 and f"drm/{pci}/vram" in self._regions() else None
         unique = hexadecimal(path / "unique_id")
         return Gpu(
             name=device_name(pci),
@@ -133,7 +143,8 @@ class AmdDiscovery:
             numa_node=numa_node(self._sysfs, pci),
             pcie_root=pcie_root(self._sysfs, pci),
             simulated=self._simulated,
-            holder=None,
+            holder=None if region is None else Holder.KERNEL,
+            memory_region=region,
             device_files=present,
         )
 

@@ -158,7 +158,13 @@ def test_oversubscription_reaches_the_guard_and_survives_the_ledger() -> None:
     assert limits is not None
     assert (limits.memory_limit_bytes, limits.managed_limit_bytes) == (16 << 30, 8 << 30)
     assert from_json(to_json(mine)) == mine
-    older = to_json(mine).replace('"oversubscriptionBytes":8589934592,', "")
+    older = (
+        to_json(mine)
+        .replace('"memoryRegion":null', "")
+        .replace(",}", "}")
+        .replace('"pods":[],', "")
+        .replace('"oversubscriptionBytes":8589934592,', "")
+    )
     assert from_json(older).shares[0].spec.oversubscription_bytes == 0
 
 

@@ -10,7 +10,7 @@ from unit.core.inventories import gpu, inventory
 
 from hami_dra.api.k8s import Device, DeviceTaint, ResourceSlice, ResourceSliceSpec
 from hami_dra.core.ids import DeviceName, NodeName
-from hami_dra.core.inventory import Gpu, Inventory, device_name
+from hami_dra.core.inventory import Gpu, Holder, Inventory, device_name
 from hami_dra.core.settings import CardMode, CardSettings, NodeSettings
 from hami_dra.core.slice_diff import Changes, diff, dropped_fields
 from hami_dra.core.slices import DEVICES_PER_SLICE, desired_slices
@@ -167,6 +167,15 @@ def test_a_card_of_which_nothing_holds_shares_is_offered_whole() -> None:
     assert shared["allowMultipleAllocations"] is True
     assert "allowMultipleAllocations" not in whole
     assert set(whole["capacity"]) == {"memory"}
+
+
+def test_cores_are_not_offered_where_the_kernel_holds_shares() -> None:
+    """It knows device memory only: a request that names cores goes to another card."""
+    node = inventory()
+    held = replace(node.gpus[0], holder=Holder.KERNEL, memory_region="drm/0000:17:00.0/vram")
+    (spec,) = desired(replace(node, gpus=(held,)))
+    assert spec["devices"][0]["allowMultipleAllocations"] is True
+    assert set(spec["devices"][0]["capacity"]) == {"memory", "slots"}
 
 
 def test_one_changed_slice_is_replaced_in_place() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hami_dra.core.errors import DriverError
 from hami_dra.core.ids import GpuUuid
-from hami_dra.core.inventory import DeviceFile, DriverFiles
+from hami_dra.core.inventory import DeviceFile, DriverFiles, Holder
 from hami_dra.testing.amdgpu import MI210, MI300X, AmdCard, AmdMachine
 from hami_dra.vendors.amd import AmdDiscovery, Roots
 from hami_dra.vendors.amd.kfd import gfx_name, read_nodes
@@ -62,6 +62,18 @@ def test_a_card_that_is_cut_has_a_render_node_for_each_partition(tmp_path: Path)
     assert mi300x.memory_bytes == 196592 << 20
     assert mi300x.device_files == tuple(posing(f"dri/renderD{minor}") for minor in range(128, 136))
     assert mi210.device_files == (posing("dri/renderD136"),)
+
+
+def test_shares_are_held_where_the_kernel_can_cap_the_cards_memory(tmp_path: Path) -> None:
+    """By dmem's region of the card; without one, and on a card that is cut, nothing holds them."""
+    made = machine(tmp_path)
+    regions = [f"drm/{FIRST}/vram", "drm/0000:99:00.0/vram"]
+    look = AmdDiscovery(Roots(sysfs=made.sysfs), regions=lambda: regions)
+    mi300x, mi210 = look.discover().gpus
+    assert (mi300x.holder, mi300x.memory_region) == (Holder.KERNEL, f"drm/{FIRST}/vram")
+    assert (mi210.holder, mi210.memory_region) == (None, None)
+    made.cut(FIRST, "CPX")
+    assert look.discover().gpus[0].holder is None
 
 
 def test_real_device_files_are_where_the_kernel_puts_them(tmp_path: Path) -> None:
