@@ -1,8 +1,8 @@
 """The command line: `hami-dra node`, `hami-dra controller`, `hami-dra version`.
 
-Flags only, each with its unit and default; the two that a pod knows of itself (`--node-name`, `--pod-uid`) may come from the
-environment that the chart sets.  What the processes are made of is left to `app`, imported when asked for: a node plugin does
-not pay for the controller's parts.
+Flags only, each with its unit and default; what a pod knows of itself (`--node-name`, `--pod-uid`, `--namespace`) may come
+from the environment that the chart sets.  What the processes are made of is left to `app`, imported when asked for: a node
+plugin does not pay for the controller's parts.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _node(options: argparse.Namespace) -> int:
     from hami_dra.app.node import NodeOptions, start_node  # noqa: PLC0415 - see the module
+    from hami_dra.app.node_config import ConfigOptions  # noqa: PLC0415
     from hami_dra.app.process import run_process  # noqa: PLC0415
     from hami_dra.core.settings import CardSettings  # noqa: PLC0415
 
@@ -60,6 +61,7 @@ def _node(options: argparse.Namespace) -> int:
         cgroup_root=options.cgroup_root,
         guard=options.guard,
         settings=CardSettings(slots=options.slots),
+        config=ConfigOptions(namespace=options.namespace, config_map=options.config_map, key=options.config_key),
         health_port=options.health_port,
         metrics_port=options.metrics_port,
         attribution=options.attribution,
@@ -110,7 +112,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 def _add_node(parser: argparse.ArgumentParser) -> None:
     _add_common(parser)
-    name, uid = os.environ.get("NODE_NAME"), os.environ.get("POD_UID")
+    name, uid, namespace = (os.environ.get(variable) for variable in ("NODE_NAME", "POD_UID", "POD_NAMESPACE"))
     parser.add_argument("--node-name", default=name, required=not name, help="default: $NODE_NAME")
     parser.add_argument("--pod-uid", default=uid, required=not uid, help="makes the sockets unique; default: $POD_UID")
     parser.add_argument(
@@ -128,7 +130,18 @@ def _add_node(parser: argparse.ArgumentParser) -> None:
         "--cgroup-root", type=Path, default=Path("/sys/fs/cgroup"), help="where this process finds the node's cgroups"
     )
     parser.add_argument("--guard", type=Path, default=Path("/opt/hami-dra/lib/libhami_guard.so"))
-    parser.add_argument("--slots", type=_positive, default=10, help="tenants of one GPU; default %(default)s")
+    parser.add_argument(
+        "--slots", type=_positive, default=10, help="tenants of one GPU, unless configured; default %(default)s"
+    )
+    parser.add_argument(
+        "--namespace", default=namespace, required=not namespace, help="of the ConfigMap; default: $POD_NAMESPACE"
+    )
+    parser.add_argument(
+        "--config-map", default="hami-dra-node", help="the node configuration, followed live; default %(default)s"
+    )
+    parser.add_argument(
+        "--config-key", default="config.yaml", help="where it lies in the ConfigMap; default %(default)s"
+    )
     parser.add_argument(
         "--attribution",
         action=argparse.BooleanOptionalAction,

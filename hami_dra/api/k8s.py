@@ -225,3 +225,4 @@ class ObjectReference(TypedDict, total=False):
     namespace: str
     name: str
     uid: str
+    resourceVersion: str

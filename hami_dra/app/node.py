@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Literal
 from hami_dra._lib.clock import SYSTEM_CLOCK
 from hami_dra.api.names import DRIVER
 from hami_dra.app.http import serve_http
+from hami_dra.app.node_config import ConfigOptions, follow_node_config, new_node_config
 from hami_dra.app.process import new_registry
 from hami_dra.core.cdi import NodePaths
 from hami_dra.core.ids import NodeName
+from hami_dra.core.inventory import Inventory
 from hami_dra.core.record import held_devices
-from hami_dra.core.settings import CardSettings, NodeSettings
 from hami_dra.core.slices import pool_name
 from hami_dra.host.boot import boot_id
 from hami_dra.host.cdi_dir import CdiDirectory
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from hami_dra._lib.threads import Group
+    from hami_dra.core.settings import CardSettings
     from hami_dra.kube.transport import Transport
 
 __all__ = ["NodeOptions", "start_node"]
@@ -82,7 +84,8 @@ class NodeOptions:
     """Where the node's own cgroup v2 hierarchy is mounted."""
     guard: Path
     settings: CardSettings
-    """Of every card."""
+    """Of a card of which the node configuration does not speak."""
+    config: ConfigOptions
     health_port: int
     metrics_port: int
     attribution: bool
@@ -121,10 +124,20 @@ def start_node(group: Group, options: NodeOptions, transport: Transport) -> None
     recovery.recover()
     metrics.count_shares(lambda: sum(len(entry.plan.shares) for entry in files.ledger.entries()))
 
-    publisher = _publisher(group, options, transport=transport, discovery=discovery, files=files, metrics=metrics)
+    events = EventRecorder(transport, component="hami-dra-node", host=node)
+    configuration = new_node_config(
+        options.config, base=options.settings, state_dir=options.state_dir, events=events, registry=registry
+    )
+
+    inputs = PublisherInputs(
+        inventory=lambda: discovery.latest if configuration.settled else None,
+        settings=lambda: configuration.settings(discovery.latest or Inventory()),
+        held=lambda: held_devices(files.ledger.entries(), boot=files.boot),
+    )
+    publisher = _publisher(group, options, transport=transport, inputs=inputs, metrics=metrics)
+    configuration.listen(publisher.wake)
     discovery.listen(publisher.inventory_read)
     discovery.listen(recovery.restore)
-    events = EventRecorder(transport, component="hami-dra-node", host=node)
     status = StatusWriter(claims=claims, writer=claims, events=events)
     service = ClaimService(state=state, listener=status, metrics=metrics)
 
@@ -134,6 +147,7 @@ def start_node(group: Group, options: NodeOptions, transport: Transport) -> None
     monitor.listen_devices(DeviceEvents(events, node=node))
     registry.register(DeviceCollector(monitor))
     health = _health_stream(group, node=node, discovery=discovery, monitor=monitor)
+    follow_node_config(group, options.config, node=node, transport=transport, configuration=configuration)
     group.spawn("discovery", discovery.run)
     group.spawn("health", monitor.run)
     group.spawn("publisher", publisher.run)
@@ -214,26 +228,15 @@ def _arbiter(group: Group, options: NodeOptions, *, files: NodeFiles, meter: Met
 
 
 def _publisher(
-    group: Group,
-    options: NodeOptions,
-    *,
-    transport: Transport,
-    discovery: Discovery,
-    files: NodeFiles,
-    metrics: NodeMetrics,
+    group: Group, options: NodeOptions, *, transport: Transport, inputs: PublisherInputs, metrics: NodeMetrics
 ) -> Publisher:
     node = NodeName(options.node_name)
-    settings = NodeSettings(default=options.settings)
     slices = NodeSlices(transport, driver=DRIVER, node=node)
     publisher = Publisher(
         slices=slices,
         node_uid=lambda: node_uid(transport, node),
         server_version=lambda: server_version(transport).text,
-        inputs=PublisherInputs(
-            inventory=lambda: discovery.latest,
-            settings=lambda: settings,
-            held=lambda: held_devices(files.ledger.entries(), boot=files.boot),
-        ),
+        inputs=inputs,
         options=PublisherOptions(node=node),
         metrics=metrics,
         group=group,

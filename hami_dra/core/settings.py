@@ -6,25 +6,25 @@ Where the settings come from (command line, node configuration) is for `app`; wh
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
+from hami_dra.api.nodeconfig import CardMode, WatchdogPolicy
 from hami_dra.core.ids import DeviceName
 from hami_dra.core.inventory import Gpu
 
-__all__ = ["CardMode", "CardSettings", "NodeSettings"]
+__all__ = ["CardMode", "CardSettings", "NodeSettings", "WatchdogPolicy", "WatchdogSettings"]
 
 
-class CardMode(StrEnum):
-    """Into what a card is cut."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchdogSettings:
+    """What is done about the shares of one card that the driver sees above their limits."""
 
-    SHARES = "Shares"
-    """One device that many claims share, each with the memory and cores that it asked for (DRAConsumableCapacity)."""
-    PARTITIONS = "Partitions"
-    """Every MIG partition that fits, and the whole card (DRAPartitionableDevices)."""
-    FIXED_SHARES = "FixedShares"
-    """Equal parts, each a device of its own; needs no feature gate."""
-    WHOLE = "Whole"
-    """One device that one claim takes whole."""
+    policy: WatchdogPolicy = WatchdogPolicy.REPORT
+    memory_tolerance_bytes: int = 64 << 20
+    """How far above its memory a share may be before it counts as above."""
+    cores_tolerance_percent: int = 20
+    """How far above its cores, in percent of the card, averaged over the grace."""
+    grace_s: int = 10
+    """How long a share is above before anything is done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +45,7 @@ class CardSettings:
     """What a request that names no memory gets; None: all of the device."""
     default_cores_percent: int = 0
     """What a request that names no cores gets."""
+    watchdog: WatchdogSettings = field(default_factory=WatchdogSettings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

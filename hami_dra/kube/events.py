@@ -2,7 +2,8 @@
 
 Emitting never blocks and never fails: Events are a courtesy.  The same thing said again counts up one Event instead of
 making another, and each object has a budget, so that a claim that fails a thousand times costs a handful of requests
-(the rules of client-go: 25 at once, then one in five minutes).  Reasons and words are left to the caller.
+(the rules of client-go: 25 at once, then one in five minutes).  What is said of one version of an object (`resourceVersion`)
+is one Event for all who say it: thousands of nodes may find the same fault.  Reasons and words are left to the caller.
 Invariant: at most `_QUEUE` Events wait; what does not fit is dropped and counted.
 """
 
@@ -19,7 +20,7 @@ from urllib.parse import quote
 
 from hami_dra._lib.clock import SYSTEM_CLOCK, Clock, rfc3339
 from hami_dra._lib.workqueue import WorkQueue
-from hami_dra.core.errors import ApiUnavailable, KubeError, NotFound
+from hami_dra.core.errors import ApiUnavailable, Conflict, KubeError, NotFound
 from hami_dra.kube.transport import MERGE_PATCH
 
 if TYPE_CHECKING:
@@ -118,7 +119,8 @@ class EventRecorder:
         """Say something about an object; `reason` is one CamelCase word, `message` a sentence with what to do."""
         message = message.encode()[:_MESSAGE_BYTES].decode(errors="ignore")
         about = f"{regarding.get('kind')}/{regarding.get('namespace')}/{regarding.get('name')}/{regarding.get('uid')}"
-        key = hashlib.sha256(f"{about}\0{event_type}\0{reason}\0{message}".encode()).hexdigest()
+        version = regarding.get("resourceVersion", "")
+        key = hashlib.sha256(f"{about}\0{version}\0{event_type}\0{reason}\0{message}".encode()).hexdigest()
         now = rfc3339(self._clock.now())
         with self._lock:
             if len(self._queue) >= _QUEUE or not self._pay(about):
@@ -159,7 +161,9 @@ class EventRecorder:
                 said.name = ""
             else:
                 return
-        name = f"{said.regarding.get('name', 'unknown')[:200]}.{key[:10]}{int(self._clock.now().timestamp() * 1000):x}"
+        shared = "resourceVersion" in said.regarding
+        unique = key[:20] if shared else f"{key[:10]}{int(self._clock.now().timestamp() * 1000):x}"
+        name = f"{said.regarding.get('name', 'unknown')[:200]}.{unique}"
         event: JsonObject = {
             "apiVersion": "v1",
             "kind": "Event",
@@ -174,7 +178,12 @@ class EventRecorder:
             "reportingInstance": self._source.get("host", ""),
             **repeat,
         }
-        self._transport.request("POST", path, body=event)
+        try:
+            self._transport.request("POST", path, body=event)
+        except Conflict:
+            if not shared:
+                raise
+            return  # somebody else has said it
         said.name = name
         said.attempts = 0
 

@@ -16,6 +16,7 @@ from hami_dra.core.figures import Figures
 from hami_dra.core.ids import ClaimUid, DeviceName, GpuUuid, PodUid, ShareKey
 from hami_dra.core.inventory import Inventory
 from hami_dra.core.limits import Limits
+from hami_dra.core.node_config import Remembered
 from hami_dra.core.plan import ClaimPlan
 from hami_dra.core.record import Entry
 from hami_dra.core.usage import Usage
@@ -24,6 +25,7 @@ __all__ = [
     "Attribution",
     "CdiFiles",
     "ClaimReader",
+    "ConfigMemory",
     "DeviceStatusWriter",
     "EventSink",
     "HealthMemory",
@@ -228,6 +230,22 @@ class PodCaps(Protocol):
 
     def cap(self, pod: PodUid, caps: Mapping[str, int | None]) -> bool:
         """Give the pod that many bytes of each region, None for all there are; false where it has no cgroup."""
+        ...
+
+
+class ConfigMemory(Protocol):
+    """The node configuration that was in force last."""
+
+    def load(self) -> Remembered | None:
+        """What was saved last, or None."""
+        ...
+
+    def save(self, remembered: Remembered) -> None:
+        """Keep it, on disk."""
+        ...
+
+    def forget(self) -> None:
+        """Keep nothing."""
         ...
 
 

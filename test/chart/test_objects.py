@@ -7,6 +7,7 @@ import yaml
 
 from hacklib.deployment.helm import CHART, NAMESPACE, Helm, app_version
 from hami_dra.api.names import DRIVER, POOL_SUFFIX
+from hami_dra.api.nodeconfig import decode_node_config
 from hami_dra.api.opaque import decode
 
 
@@ -32,7 +33,7 @@ def _expand(group: str, resource: str, verbs: str, name: str = "*") -> set[tuple
 
 
 def test_the_node_plugin_may_do_this_and_nothing_else(helm: Helm) -> None:
-    """RBAC of the node plugin, to the letter: no secrets, no pods, no nodes but to read its own."""
+    """RBAC of the node plugin, to the letter: no secrets, no pods, nodes only to read, one ConfigMap."""
     assert _rules(_one(helm, "ClusterRole", "hami-dra-node")) == (
         _expand("resource.k8s.io", "resourceslices", "get list watch create update patch delete")
         | _expand("resource.k8s.io", "resourceclaims", "get")
@@ -40,9 +41,12 @@ def test_the_node_plugin_may_do_this_and_nothing_else(helm: Helm) -> None:
         | _expand(
             "resource.k8s.io", "resourceclaims/driver", "associated-node:patch associated-node:update", "gpu.hami.io"
         )
-        | _expand("", "nodes", "get")
+        | _expand("", "nodes", "get list watch")
         | _expand("", "events", "create patch")
     )
+    role = _one(helm, "Role", "hami-dra-node")
+    assert role["metadata"]["namespace"] == NAMESPACE
+    assert _rules(role) == _expand("", "configmaps", "get list watch", "hami-dra-node")
 
 
 def test_the_controller_may_do_this_and_nothing_else(helm: Helm) -> None:
@@ -139,6 +143,35 @@ def test_a_class_of_values_carries_a_config_that_the_driver_accepts(helm: Helm) 
     assert opaque["driver"] == DRIVER
     assert decode(opaque["parameters"]).qos == "BurstShare"
     assert spec["extendedResourceName"] == "x.io/gpu"
+
+
+def test_the_node_configuration_is_what_the_values_say(helm: Helm) -> None:
+    """What is rendered decodes strictly, labels that look like something else too."""
+    entry = {
+        "name": "training",
+        "nodeSelector": {"matchLabels": {"gpu": "yes", "rack": "010"}},
+        "scaling": {"memoryPercent": 150},
+        "defaults": {"memory": 1 << 33},
+    }
+    text = _one(helm, "ConfigMap", "hami-dra-node", {"node": {"config": {"entries": [entry]}}})["data"]["config.yaml"]
+    (decoded,) = decode_node_config(text).entries
+    assert decoded.node_selector is not None
+    assert decoded.node_selector.match_labels == {"gpu": "yes", "rack": "010"}
+    assert (decoded.name, decoded.slots) == ("training", None)
+    assert decoded.defaults is not None
+    assert decoded.defaults.memory == 1 << 33
+    assert decode_node_config(_one(helm, "ConfigMap", "hami-dra-node")["data"]["config.yaml"]).entries == ()
+
+
+def test_the_node_configuration_can_be_somebody_elses(helm: Helm) -> None:
+    """Name and key are values; the plugin reads that ConfigMap and may read no other, whoever makes it."""
+    values = {"node": {"config": {"create": False, "configMap": "gpus", "key": "node.yaml"}}}
+    objects = helm.template(values=values)
+    assert [item for item in objects if item["kind"] == "ConfigMap"] == []
+    assert _rules(_one(helm, "Role", "hami-dra-node", values)) == _expand("", "configmaps", "get list watch", "gpus")
+    daemon_set = next(item for item in objects if item["kind"] == "DaemonSet")
+    arguments = daemon_set["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert {"--config-map=gpus", "--config-key=node.yaml"} <= set(arguments)
 
 
 def test_classes_can_be_left_out(helm: Helm) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hami_dra import __version__
 from hami_dra.cli import main
 
-NODE = ["node", "--node-name", "n", "--pod-uid", "u"]
+NODE = ["node", "--node-name", "n", "--pod-uid", "u", "--namespace", "hami-system"]
 CONTROLLER = ["controller", "--namespace", "n", "--identity", "i"]
 
 
@@ -33,6 +33,7 @@ def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> N
     [
         ([], "required"),
         (["node", "--pod-uid", "u"], "--node-name"),
+        (["node", "--pod-uid", "u", "--node-name", "n"], "--namespace"),
         (["controller"], "--namespace"),
         ([*NODE, "--slots", "0"], "at least 1"),
         ([*NODE, "--metrics-port", "70000"], "not a port"),
@@ -43,7 +44,7 @@ def test_unusable_arguments_end_with_status_2(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The message names the flag."""
-    for name in ("NODE_NAME", "POD_UID"):
+    for name in ("NODE_NAME", "POD_UID", "POD_NAMESPACE"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(SystemExit) as stopped:
         main(arguments)

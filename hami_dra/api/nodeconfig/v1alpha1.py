@@ -37,11 +37,11 @@ class CardMode(StrEnum):
     """How a card is cut."""
 
     SHARES = "Shares"
-    """One device that many claims share, each with the memory and cores that it asks for."""
+    """One device that many claims share, each with the memory and cores that it asked for (DRAConsumableCapacity)."""
     PARTITIONS = "Partitions"
-    """The partitions that the hardware can make of the card (MIG), each a device; they are made when claimed."""
+    """Every partition (MIG) that fits, made when it is claimed, and the whole card (DRAPartitionableDevices)."""
     FIXED_SHARES = "FixedShares"
-    """So many devices of equal size."""
+    """Equal parts, each a device of its own; needs no feature gate."""
     WHOLE = "Whole"
     """One device that one claim takes whole."""
 
@@ -208,7 +208,7 @@ class Entry(_Closed):
         default=None, description="Cards of these nodes that the entry is for. Default: all."
     )
     exclude: bool | None = Field(
-        default=None, description="Whether the cards are left out: not published, not prepared. Default: false."
+        default=None, description="Whether the cards are left out: not offered to anybody. Default: false."
     )
     mode: CardMode | None = Field(default=None, strict=False, description="How the card is cut. Default: Shares.")
     slots: Annotated[int, Field(ge=1, le=1000)] | None = Field(

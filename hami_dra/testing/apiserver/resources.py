@@ -70,6 +70,7 @@ RESOURCES = (
     Resource(_DRA, "deviceclasses", "DeviceClass"),
     Resource("v1", "nodes", "Node", has_status=True),
     Resource("v1", "pods", "Pod", namespaced=True, selectors=("spec.nodeName", "status.phase"), has_status=True),
+    Resource("v1", "configmaps", "ConfigMap", namespaced=True),
     Resource("v1", "events", "Event", namespaced=True, selectors=("involvedObject.uid", "reason")),
     Resource("coordination.k8s.io/v1", "leases", "Lease", namespaced=True, needs_version=True),
     Resource("v1", "namespaces", "Namespace", has_status=True),  # last: its paths are prefixes of those of others

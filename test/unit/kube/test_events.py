@@ -137,3 +137,21 @@ def test_events_of_cluster_wide_objects_lie_in_default() -> None:
     event = recorded.server.objects("Event")[0]
     assert event["metadata"]["namespace"] == "default"
     assert len(event["message"].encode()) == 1024
+
+
+def test_what_many_find_in_one_version_of_an_object_is_one_event() -> None:
+    """A fleet that refuses one configuration makes one Event, which the first of them made; the next version is another."""
+    with Group("g") as group:
+        first = Recorded(group)
+        second = EventRecorder(first.server, component="hami-dra-node", host="n2", clock=first.clock)
+        second.start(group)
+        about: ObjectReference = {**CLAIM, "resourceVersion": "1"}
+        first.say("wrong", about)
+        eventually(lambda: first.counts() == {"wrong": 1})
+        before = len(first.server.requests)
+        second.emit(about, event_type="Warning", reason="InvalidConfig", message="wrong")
+        eventually(lambda: len(first.server.requests) > before)
+        first.say("wrong", {**CLAIM, "resourceVersion": "2"})
+        eventually(lambda: len(first.server.objects("Event")) == 2)
+    assert second.dropped == 0
+    assert {event["source"]["host"] for event in first.server.objects("Event")} == {"n1"}

@@ -13,6 +13,7 @@
 {{- end -}}
 
 {{- define "hami-dra.nodeName" -}}{{ include "hami-dra.fullname" . }}-node{{- end -}}
+{{- define "hami-dra.configMap" -}}{{ default (include "hami-dra.nodeName" .) .Values.node.config.configMap }}{{- end -}}
 {{- define "hami-dra.controllerName" -}}{{ include "hami-dra.fullname" . }}-controller{{- end -}}
 
 {{- define "hami-dra.labels" -}}
