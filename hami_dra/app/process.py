@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, Gauge, PlatformCollector, Proce
 
 from hami_dra import __version__
 from hami_dra._lib.threads import Group, GroupFailedError
+from hami_dra._lib.turns import ask_for_short_turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +49,7 @@ def new_registry(component: str) -> CollectorRegistry:
 def run_process(name: str, start: Callable[[Group], None]) -> int:
     """Run `start` and wait until a signal or a failure; the exit status."""
     sys.setswitchinterval(_SWITCH_S)
+    ask_for_short_turns()
     group = Group(name)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: group.stop())

@@ -23,6 +23,7 @@ from hami_dra.core.ids import ClaimUid
 from hami_dra.core.plan import ClaimPlan
 from hami_dra.core.record import Entry, Phase, from_json, to_json
 from hami_dra.host.files import make_directory, node_state_error
+from hami_dra.host.plan_cache import PlanCache
 from hami_dra.host.sync import FileSync
 
 __all__ = ["Ledger"]
@@ -76,7 +77,10 @@ class Ledger:
         """
         self._path = path
         self._boot = boot
-        self._plans: dict[str, tuple[str, ClaimPlan]] = {}
+        self._live_plans = PlanCache()
+        """Of this boot; for the writer alone."""
+        self._all_plans = PlanCache()
+        """For `entries`, under the lock of the reader."""
         self._waiting: list[_Write] = []
         self._waiting_lock = threading.Lock()
         self._writer_lock = threading.Lock()
@@ -109,7 +113,8 @@ class Ledger:
         Raises:
             NodeStateError: the ledger cannot be read.
         """
-        rows = self._read("SELECT phase, boot, record FROM claims WHERE uid = ?", (uid,))
+        with self._reader_lock:
+            rows = self._read("SELECT phase, boot, record FROM claims WHERE uid = ?", (uid,))
         return _entry(*rows[0]) if rows else None
 
     def entries(self) -> list[Entry]:
@@ -118,7 +123,13 @@ class Ledger:
         Raises:
             NodeStateError: the ledger cannot be read.
         """
-        return [_entry(*row) for row in self._read("SELECT phase, boot, record FROM claims ORDER BY uid", ())]
+        with self._reader_lock:
+            rows = self._read("SELECT uid, phase, boot, record FROM claims ORDER BY uid", ())
+            plans = self._all_plans.read((uid, record) for uid, _, _, record in rows)
+        return [
+            Entry(phase=Phase(phase), boot=boot, plan=plan)
+            for (_, phase, boot, _), plan in zip(rows, plans, strict=True)
+        ]
 
     def begin(self, plan: ClaimPlan, *, check: Callable[[Sequence[ClaimPlan]], None]) -> None:
         """Write the claim down as Started, if `check` does not raise when given all other claims of this boot.
@@ -130,7 +141,8 @@ class Ledger:
         record = to_json(plan)
 
         def apply(connection: sqlite3.Connection) -> None:
-            check([other for other in self._live_plans(connection) if other.uid != plan.uid])
+            rows = connection.execute("SELECT uid, record FROM claims WHERE boot = ?", (self._boot,))
+            check([other for other in self._live_plans.read(rows) if other.uid != plan.uid])
             self._insert(connection, uid=plan.uid, phase=Phase.STARTED, record=record)
 
         self._commit(_Write(apply))
@@ -177,18 +189,10 @@ class Ledger:
     def _insert(self, connection: sqlite3.Connection, *, uid: ClaimUid, phase: Phase, record: str) -> None:
         _execute(connection, "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?)", (uid, phase, self._boot, record))
 
-    def _live_plans(self, connection: sqlite3.Connection) -> list[ClaimPlan]:
-        """Plans of this boot; parsing is remembered as long as the text is the same.  Only the writer calls it."""
-        known, self._plans = self._plans, {}
-        for uid, record in connection.execute("SELECT uid, record FROM claims WHERE boot = ?", (self._boot,)):
-            cached = known.get(uid)
-            self._plans[uid] = cached if cached and cached[0] == record else (record, from_json(record))
-        return [plan for _, plan in self._plans.values()]
-
-    def _read(self, statement: str, parameters: tuple[str, ...]) -> list[tuple[str, str, str]]:
+    def _read(self, statement: str, parameters: tuple[str, ...]) -> list[tuple[str, ...]]:
+        """Rows; the caller holds the lock of the reader."""
         try:
-            with self._reader_lock:
-                return self._reader.execute(statement, parameters).fetchall()
+            return self._reader.execute(statement, parameters).fetchall()
         except sqlite3.Error as error:
             raise _translate("read", self._path, error) from error
 

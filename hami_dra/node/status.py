@@ -10,6 +10,7 @@ import threading
 from dataclasses import dataclass
 from typing import Literal
 
+from hami_dra._lib.clock import SYSTEM_CLOCK, Clock
 from hami_dra._lib.threads import Group
 from hami_dra._lib.workqueue import WorkQueue
 from hami_dra.api.k8s import AllocatedDeviceStatus, Condition, ResourceClaim
@@ -27,6 +28,8 @@ _log = logging.getLogger(__name__)
 
 _PREPARED = "Prepared"
 _MAX_MESSAGE = 4096
+_MOST_DELAYS = 10
+"""A node on which pods never stop to start says so all the same."""
 _SILENT = ("KubernetesApi",)
 """Reasons that no Event can carry: the API server is the one that does not answer."""
 
@@ -36,6 +39,8 @@ class _News:
     ref: ClaimRef
     claim: ResourceClaim | None
     error: HamiDraError | None
+    at_s: float
+    """When it was heard."""
 
 
 class StatusWriter:
@@ -49,6 +54,7 @@ class StatusWriter:
         events: EventSink,
         limit: int = 1000,
         delay_s: float = 1.0,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """Nothing is written before `start`.
 
@@ -57,16 +63,21 @@ class StatusWriter:
             writer: writes conditions.
             events: takes Events.
             limit: how many claims can wait.
-            delay_s: how long good news wait: the preparations of a burst of pods come before what is said about them.
+            delay_s: good news wait until kubelet has been quiet for so long, at most ten times as long: what is said about a
+                burst of pods would only keep the API server, and this process, from preparing the rest of it.
+            clock: measures that.
         """
         self._claims = claims
         self._writer = writer
         self._events = events
         self._limit = limit
         self._delay_s = delay_s
+        self._clock = clock
+        self._heard_s = clock.monotonic()
+        """When a claim was last prepared."""
         self._news: dict[ClaimUid, _News] = {}
         self._lock = threading.Lock()
-        self._queue: WorkQueue[ClaimUid] = WorkQueue(base_s=0.2, cap_s=60.0)
+        self._queue: WorkQueue[ClaimUid] = WorkQueue(base_s=0.2, cap_s=60.0, clock=clock)
         self.dropped = 0
         """How many claims' news were dropped for want of room."""
 
@@ -76,15 +87,16 @@ class StatusWriter:
 
     def prepared(self, prepared: Prepared) -> None:
         """A claim is prepared, maybe again."""
+        self._heard_s = self._clock.monotonic()
         claim = prepared.claim
         if claim is not None and not _says_ready(claim):
             ref = ClaimRef(namespace=prepared.plan.namespace, name=prepared.plan.name, uid=prepared.plan.uid)
-            self._note(_News(ref=ref, claim=claim, error=None))
+            self._note(_News(ref=ref, claim=claim, error=None, at_s=self._heard_s))
 
     def failed(self, ref: ClaimRef, error: HamiDraError) -> None:
         """A claim could not be prepared."""
         if error.reason not in _SILENT:
-            self._note(_News(ref=ref, claim=None, error=error))
+            self._note(_News(ref=ref, claim=None, error=error, at_s=self._clock.monotonic()))
 
     def unprepared(self, ref: ClaimRef) -> None:
         """A claim is not prepared any more: what was not yet said of it need not be."""
@@ -104,12 +116,22 @@ class StatusWriter:
             news = self._news.get(uid)
         if news is None:
             return
+        if (wait_s := self._hush_s(news)) > 0:
+            self._queue.add_after(uid, wait_s)
+            return
         claim = news.claim or self._read(news.ref)
         if claim is not None:
             if news.error is not None:
                 self._emit(claim, news.error)
             self._apply(claim, news.error)
         self._settle(uid, news)
+
+    def _hush_s(self, news: _News) -> float:
+        """How long the news should still wait."""
+        if news.error is not None:
+            return 0.0
+        quiet_s = self._heard_s + self._delay_s
+        return min(quiet_s, news.at_s + _MOST_DELAYS * self._delay_s) - self._clock.monotonic()
 
     def _read(self, ref: ClaimRef) -> ResourceClaim | None:
         try:

@@ -15,8 +15,9 @@ from hami_dra.kube.claims import Claims
 from hami_dra.node.state import ClaimRef
 from hami_dra.node.status import StatusWriter
 from hami_dra.testing.apiserver import FakeApiServer
+from hami_dra.testing.clock import FakeClock
 from hami_dra.testing.eventually import eventually
-from hami_dra.testing.gpus import allocated_claim
+from hami_dra.testing.gpus import allocated_claim, share_result
 
 TOO_BIG = CapacityExceeded("claim ml/train: device gpu-0000-17-00-0 has 2Gi of 80Gi free, 10Gi asked")
 
@@ -142,3 +143,41 @@ def test_news_are_bounded_and_dropped_with_the_claim(world: World) -> None:
     world.writer.unprepared(ref(allocated_claim("a")))
     world.writer.failed(ref(allocated_claim("c")), TOO_BIG)
     assert world.writer.dropped == 1
+
+
+def test_good_news_of_a_burst_wait_for_its_end(tmp_path: Path) -> None:
+    """Nothing is written while claims are still being prepared, unless that never ends; failures do not wait."""
+    clock = FakeClock()
+    server = FakeApiServer()
+    claims = Claims(server)
+    writer = StatusWriter(claims=claims, writer=claims, events=Events(), clock=clock)
+    rig = Rig(tmp_path)
+
+    def prepare(name: str) -> None:
+        share = share_result(share_id=f"share-of-{name}", memory_gib=1, cores=0)
+        stored = server.add(cast("JsonObject", allocated_claim(name, share)))
+        writer.prepared(rig.prepare(rig.claims.add(cast("ResourceClaim", stored))))
+
+    def written() -> int:
+        while (uid := writer._queue.get(timeout_s=0.0)) is not None:
+            writer._write(uid)
+            writer._queue.done(uid)
+        return sum(request.method == "PATCH" for request in server.requests)
+
+    prepare("first")
+    for name in ("second", "third"):
+        clock.advance(0.9)
+        prepare(name)
+        clock.advance(0.2)
+        assert written() == 0
+    clock.advance(0.9)
+    assert written() == 3
+    prepare("early")
+    for number in range(11):
+        assert written() == 3
+        clock.advance(0.95)
+        prepare(f"late-{number}")
+    assert written() == 4
+    writer.failed(ref(allocated_claim("first")), TOO_BIG)
+    assert written() == 5
+    rig.close()
