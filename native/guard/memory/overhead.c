@@ -65,6 +65,8 @@ static bool device_of(CUdevice device, nvmlDevice_t *out) {
   if (init == NULL || by_uuid == NULL) return false;
   if (!atomic_load(&is_open) && init() != NVML_SUCCESS) return false;
   atomic_store(&is_open, true);
+  if (by_uuid(uuid, out) == NVML_SUCCESS) return true;
+  memcpy(uuid, "MIG-", 4); /* CUDA tells no prefix, and a partition's is another */
   return by_uuid(uuid, out) == NVML_SUCCESS;
 }
 

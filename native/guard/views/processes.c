@@ -14,8 +14,19 @@ _Static_assert(MOST >= HAMI_USAGE_SLOTS, "room for all processes of a share");
 /* The processes of a device's shares. */
 struct crowd {
   unsigned count;
+  unsigned gpu_instance, compute_instance; /* of a partition */
   struct share_process processes[MOST];
 };
+
+/* The ids of the device's instances, as the driver has them. */
+static void ask_instances(nvmlDevice_t device, struct crowd *crowd) {
+  nvmlDeviceGetGpuInstanceId_fn *gpu_instance = DRIVER(nvmlDeviceGetGpuInstanceId);
+  nvmlDeviceGetComputeInstanceId_fn *compute_instance = DRIVER(nvmlDeviceGetComputeInstanceId);
+  if (gpu_instance == NULL || gpu_instance(device, &crowd->gpu_instance) != NVML_SUCCESS)
+    crowd->gpu_instance = (unsigned)NO_INSTANCE;
+  if (compute_instance == NULL || compute_instance(device, &crowd->compute_instance) != NVML_SUCCESS)
+    crowd->compute_instance = (unsigned)NO_INSTANCE;
+}
 
 static void crowd_free(struct crowd **crowd) { prim_unmap(*crowd, sizeof **crowd); }
 
@@ -25,6 +36,7 @@ static struct crowd *crowd_of(nvmlDevice_t device) {
   if (!device_shares_nvml(device, &shares) || shares == 0) return NULL;
   struct crowd *crowd = prim_pages(sizeof *crowd);
   if (crowd == NULL) return NULL;
+  ask_instances(device, crowd);
   unsigned count = share_processes(shares, crowd->processes, MOST);
   for (unsigned i = 0; i < count; i++) {
     if (crowd->processes[i].pid != 0) crowd->processes[crowd->count++] = crowd->processes[i];
@@ -63,8 +75,8 @@ static nvmlReturn_t compute_v2(const struct crowd *crowd, unsigned int *count, n
   for (unsigned i = 0; result == NVML_SUCCESS && i < crowd->count; i++) {
     infos[i].pid = (unsigned int)crowd->processes[i].pid;
     infos[i].usedGpuMemory = crowd->processes[i].used_bytes;
-    infos[i].gpuInstanceId = (unsigned int)NO_INSTANCE;
-    infos[i].computeInstanceId = (unsigned int)NO_INSTANCE;
+    infos[i].gpuInstanceId = crowd->gpu_instance;
+    infos[i].computeInstanceId = crowd->compute_instance;
   }
   return result;
 }
