@@ -6,6 +6,7 @@
     ├── DeviceError                  the node and the allocation do not fit
     │   ├── UnknownDevice
     │   ├── CapacityExceeded
+    │   ├── PartitionRefused
     │   └── DeviceLost
     ├── ClaimError                   the claim is not what kubelet asked about
     │   ├── ClaimChanged
@@ -49,6 +50,7 @@ __all__ = [
     "LedgerCorrupt",
     "NodeStateError",
     "NotFound",
+    "PartitionRefused",
     "UnknownDevice",
     "UserError",
 ]
@@ -92,6 +94,12 @@ class CapacityExceeded(DeviceError):
     """The share would take a device above what it has, given the shares already prepared."""
 
     reason = "CapacityExceeded"
+
+
+class PartitionRefused(DeviceError):
+    """The card cannot be cut as it was allocated, or not now: its mode, its processes or another instance are in the way."""
+
+    reason = "PartitionRefused"
 
 
 class DeviceLost(DeviceError):

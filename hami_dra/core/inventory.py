@@ -18,10 +18,12 @@ __all__ = [
     "Holder",
     "Inventory",
     "Library",
+    "LivePartition",
     "MigInstance",
     "MigProfile",
     "MigSupport",
     "Partition",
+    "card_of",
     "device_name",
     "merge",
     "parse_partition",
@@ -46,6 +48,8 @@ class DeviceFile:
     host_path: str
     container_path: str
     character: bool = True
+    number: tuple[int, int] | None = None
+    """Major and minor: with them the container gets the device whether the host has the file or not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +142,15 @@ class Partition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LivePartition:
+    """A partition that exists."""
+
+    uuid: GpuUuid
+    device_files: tuple[DeviceFile, ...] = ()
+    """What a container needs beside the files of the card."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
     """One GPU of the node."""
 
@@ -182,6 +195,10 @@ class Inventory:
         """The GPU of that name, or None."""
         return next((gpu for gpu in self.gpus if gpu.name == name), None)
 
+    def card(self, device: str) -> Gpu | None:
+        """The GPU that a device is, or is a part of; None where it is not here."""
+        return self.gpu(card_of(device))
+
 
 def merge(parts: Iterable[Inventory], *, failures: Mapping[str, str]) -> Inventory:
     """One inventory of those of several vendors."""
@@ -215,6 +232,12 @@ def parse_partition(name: str) -> Partition | None:
     extras = f"-{'-'.join(rest)}" if first == _WITHOUT else ".".join((f"+{first}" if first else "", *rest))
     profile = f"{match['slices']}.{match['memory']}{extras}"
     return Partition(gpu=DeviceName(match["gpu"]), profile=profile, start=int(match["start"]))
+
+
+def card_of(device: str) -> DeviceName:
+    """The name of the GPU that a device is, or is a part of."""
+    partition = parse_partition(device)
+    return DeviceName(device) if partition is None else partition.gpu
 
 
 def published_memory(memory_bytes: int) -> int:

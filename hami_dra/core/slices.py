@@ -74,7 +74,7 @@ def desired_slices(
     devices = []
     for gpu in inventory.gpus:
         chosen = settings.settings_for(gpu)
-        if chosen is not None:
+        if chosen is not None and not _in_mig_mode(gpu):
             device = _device(gpu, settings=chosen, mode=card_mode(gpu, chosen, closed))
             found = (taints or {}).get(gpu.name, ())
             if GATE_TAINTS not in closed:
@@ -162,3 +162,8 @@ def _semver(text: str | None) -> str | None:
     """`570.124.6` for `570.124.06`: semver 2.0, which the API server demands, has no leading zeros."""
     parts = re.findall(r"[0-9]+", text or "")[:3]
     return ".".join(str(int(part)) for part in [*parts, "0", "0"][:3]) if parts else None
+
+
+def _in_mig_mode(gpu: Gpu) -> bool:
+    """Whether the card cannot be used as one device now."""
+    return gpu.mig is not None and gpu.mig.enabled

@@ -1,13 +1,12 @@
 """What a node with NVIDIA's driver has, as an `Inventory`.
 
 NVML says which cards there are, the driver root which files containers need, sysfs where a card sits.  A card that cannot be
-shared (no memory of its own, MIG switched on, fallen off the bus) is left out with a warning that names it; a driver that is not
-there yet is a `DriverError`, and whoever asks tries again later.
+used (no memory of its own, in MIG mode that this process may not configure, fallen off the bus) is left out with a warning that
+names it; a driver that is not there yet is a `DriverError`, and whoever asks tries again later.
 """
 
 import contextlib
 import logging
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +16,9 @@ from hami_dra.core.ids import GpuUuid
 from hami_dra.core.inventory import DriverFiles, Gpu, Inventory, device_name
 from hami_dra.vendors.nvidia.driver_root import NVML, Root
 from hami_dra.vendors.nvidia.library import Card, Nvml
+from hami_dra.vendors.nvidia.partitions import MigPartitions
 from hami_dra.vendors.nvidia.sensor import NvidiaSensor
+from hami_dra.vendors.nvidia.session import Session
 from hami_dra.vendors.pci import has_accelerator, numa_node, pcie_root
 
 __all__ = ["NvidiaDiscovery"]
@@ -39,6 +40,7 @@ class NvidiaDiscovery:
         driver: Root,
         devices: Root | None = None,
         sysfs: Path | None = None,
+        proc: Path = Path("/proc"),
         simulated: bool = False,
         open_library: Callable[[Path], Nvml] = Nvml,
     ) -> None:
@@ -48,6 +50,7 @@ class NvidiaDiscovery:
             driver: the driver root: libraries and, unless `devices` says otherwise, device files.
             devices: root of the device files, where the driver root has none.
             sysfs: where sysfs is mounted; None where NUMA nodes and PCIe roots are not wanted.
+            proc: where procfs is mounted: it names the device files of MIG instances.
             simulated: what the attribute `simulated` of the devices says; nothing else depends on it.
             open_library: opens a session with the NVML library at a path.
         """
@@ -55,13 +58,10 @@ class NvidiaDiscovery:
         self._devices = devices or driver
         self._sysfs = sysfs
         self._simulated = simulated
-        self._open_library = open_library
-        self._nvml: Nvml | None = None
-        self._session_lock = threading.Lock()
-        """NVML itself minds no threads; what must not happen is an end of the session while another thread uses it."""
+        self._session = Session(lambda: open_library(driver.find_library(NVML)))
+        self._partitions = MigPartitions(session=self._session, devices=self._devices, proc=proc)
         self._card_files: tuple[str, ...] = ()
         self._warned: set[str] = set()
-        self._closing: list[Callable[[], None]] = []
         self._unloaded = False
         self._incomplete = False
         """A card did not answer the last look."""
@@ -90,13 +90,12 @@ class NvidiaDiscovery:
 
     def close(self) -> None:
         """End the session with NVML; the next call opens another."""
-        with self._session_lock:
-            for callback in self._closing:
-                callback()
-            nvml, self._nvml = self._nvml, None
-            if nvml is not None:
-                with contextlib.suppress(DriverError):
-                    nvml.close()
+        self._session.close()
+
+    @property
+    def partitions(self) -> MigPartitions:
+        """Makes and removes the MIG partitions of its cards."""
+        return self._partitions
 
     def sensor(self) -> NvidiaSensor:
         """Who tells of the health of its cards."""
@@ -104,7 +103,7 @@ class NvidiaDiscovery:
 
     def on_close(self, callback: Callable[[], None]) -> None:
         """Have `callback` called before a session ends, while nobody else uses it."""
-        self._closing.append(callback)
+        self._session.on_close(callback)
 
     @contextlib.contextmanager
     def session(self) -> Iterator[None]:
@@ -113,8 +112,8 @@ class NvidiaDiscovery:
         Raises:
             DriverError: none is open (yet).
         """
-        with self._session_lock:
-            if self._nvml is None:
+        with self._session.joined() as nvml:
+            if nvml is None:
                 raise DriverError("no session with the driver is open at the moment")
             try:
                 yield
@@ -128,17 +127,21 @@ class NvidiaDiscovery:
         Raises:
             DriverError: the card does not answer.
         """
-        with self._session_lock:
-            return None if self._nvml is None else self._nvml.figures(uuid, since_us=since_us)
+        with self._session.joined() as nvml:
+            return None if nvml is None else nvml.figures(uuid, since_us=since_us)
 
     def _look(self) -> Inventory:
         common = self._devices.common_devices()
+        files = self._devices.card_files()
+        if files != self._card_files or self._incomplete:
+            self.close()  # cards that came, went or came back are only seen by a new session
+            self._card_files = files
         try:
-            nvml = self._session()
-            version = nvml.driver_version()
-            count = nvml.count()
-            cards = [card for index in range(count) if (card := self._card(nvml, index)) is not None]
-            cuda = nvml.cuda_version()
+            with self._session.opened() as nvml:
+                version = nvml.driver_version()
+                count = nvml.count()
+                cards = [card for index in range(count) if (card := self._card(nvml, index)) is not None]
+                cuda = nvml.cuda_version()
         except DriverError as error:
             self._unloaded = self._unloaded or isinstance(error, DriverUnloaded)
             self.close()
@@ -151,16 +154,6 @@ class NvidiaDiscovery:
         driver = DriverFiles(libraries=self._driver.libraries(version), device_files=common, environment=_ENVIRONMENT)
         return Inventory(gpus=tuple(sorted(gpus, key=lambda gpu: gpu.pci_address)), drivers={_VENDOR: driver})
 
-    def _session(self) -> Nvml:
-        """The open session; cards that came, went or came back are only seen by a new one."""
-        files = self._devices.card_files()
-        if files != self._card_files or self._incomplete:
-            self.close()
-            self._card_files = files
-        if self._nvml is None:
-            self._nvml = self._open_library(self._driver.find_library(NVML))
-        return self._nvml
-
     def _card(self, nvml: Nvml, index: int) -> Card | None:
         try:
             return nvml.card(index)
@@ -172,7 +165,7 @@ class NvidiaDiscovery:
 
     def _gpu(self, card: Card, version: str, cuda: tuple[int, int] | None) -> Gpu | None:
         file = None if card.minor is None else self._devices.device(f"nvidia{card.minor}")
-        if card.memory_bytes is None or card.mig_enabled or file is None:
+        if card.memory_bytes is None or (card.mig_enabled and card.mig is None) or file is None:
             self._warn(f"GPU {card.index} ({card.name}, {card.uuid}, {card.pci_bus_id})", _obstacle(card))
             return None
         pci = _short_address(card.pci_bus_id)
@@ -194,6 +187,8 @@ class NvidiaDiscovery:
             pcie_root=pcie_root(self._sysfs, pci) if self._sysfs else None,
             simulated=self._simulated,
             device_files=(file,),
+            mig=card.mig,
+            instances=card.instances,
         )
 
     def _warn(self, who: str, why: str) -> None:
@@ -208,8 +203,11 @@ def _obstacle(card: Card) -> str:
     """Why a card cannot be shared."""
     if card.memory_bytes is None:
         return "the driver does not report memory of its own for it, so it cannot be shared"
-    if card.mig_enabled:
-        return "MIG is switched on, so it cannot be used as one device"
+    if card.mig_enabled and card.mig is None:
+        return (
+            "MIG is switched on, so it cannot be used as one device, and this process may not configure it:"
+            " that takes root and /dev/nvidia-caps/nvidia-cap1"
+        )
     return f"its device file /dev/nvidia{'?' if card.minor is None else card.minor} is not there"
 
 

@@ -1,47 +1,35 @@
-"""NVML through pynvml, whose only importer this is.
+"""NVML through pynvml: the session, and what it says about cards and processes; `vendors.nvidia.mig` has what it says about MIG.
 
 pynvml asks the loader for `libnvidia-ml.so.1` and knows no other place; this module loads the library of the driver root
-first, and the loader then answers with what is loaded under that name.  Errors of NVML become `DriverError` here, and what a
-card does not support becomes None.
+first, and the loader then answers with what is loaded under that name.
 """
 
 import ctypes
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pynvml
 
-from hami_dra.core.errors import DriverError, DriverUnloaded
+from hami_dra.core.errors import DriverError
 from hami_dra.core.figures import Figures
+from hami_dra.core.inventory import MigInstance, MigSupport
+from hami_dra.vendors.nvidia.calls import UNSUPPORTED, call, optional, text
+from hami_dra.vendors.nvidia.mig import MigCard, instances_of, support_of
 
 __all__ = ["Card", "Nvml"]
 
-T = TypeVar("T")
-
-_UNSUPPORTED = (
-    pynvml.NVML_ERROR_NOT_SUPPORTED,
-    pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
-    pynvml.NVML_ERROR_NO_DATA,
-)
 _NOTHING_NEW = (
-    *_UNSUPPORTED,
+    *UNSUPPORTED,
     pynvml.NVML_ERROR_NOT_FOUND,
     pynvml.NVML_ERROR_INSUFFICIENT_SIZE,  # a process came between the two calls
 )
-_UNLOADED = (pynvml.NVML_ERROR_DRIVER_NOT_LOADED, pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH)
 _SAME_PERIOD_US = 60_000
 """Samples of one period differ by less, those of two by a sixth of a second or more."""
 _FULL_PERCENT = 100
 """Drivers have been seen to report more: such a sample is no figure."""
-_ADVICE = {
-    pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the kernel driver is not loaded",
-    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "libnvidia-ml.so.1 is not installed below the driver root",
-    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "library and kernel driver differ: restart this pod after a driver upgrade",
-    pynvml.NVML_ERROR_NO_PERMISSION: "this process may not open /dev/nvidiactl",
-}
 _BRANDS = {
     pynvml.NVML_BRAND_QUADRO: "Quadro",
     pynvml.NVML_BRAND_TESLA: "Tesla",
@@ -87,6 +75,8 @@ class Card:
     architecture: str | None
     compute_capability: tuple[int, int] | None
     mig_enabled: bool
+    mig: MigSupport | None
+    instances: tuple[MigInstance, ...]
 
 
 class Nvml:
@@ -102,24 +92,24 @@ class Nvml:
             self._loaded = ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
         except OSError as error:
             raise DriverError(f"cannot load {library}: {error}") from error
-        _call("start NVML", pynvml.nvmlInit)
+        call("start NVML", pynvml.nvmlInit)
 
     def close(self) -> None:
         """End the session; the library stays loaded."""
-        _call("stop NVML", pynvml.nvmlShutdown)
+        call("stop NVML", pynvml.nvmlShutdown)
 
     def driver_version(self) -> str:
         """Version of the driver, for instance `570.124.06`."""
-        return str(_call("read the driver's version", pynvml.nvmlSystemGetDriverVersion))
+        return str(call("read the driver's version", pynvml.nvmlSystemGetDriverVersion))
 
     def cuda_version(self) -> tuple[int, int] | None:
         """The newest CUDA that the driver can do."""
-        number = _optional("read CUDA's version", pynvml.nvmlSystemGetCudaDriverVersion_v2)
+        number = optional("read CUDA's version", pynvml.nvmlSystemGetCudaDriverVersion_v2)
         return None if number is None else (number // 1000, number % 1000 // 10)
 
     def count(self) -> int:
         """How many cards there are, lost ones included."""
-        return int(_call("count the GPUs", pynvml.nvmlDeviceGetCount))
+        return int(call("count the GPUs", pynvml.nvmlDeviceGetCount))
 
     def card(self, index: int) -> Card:
         """What is known of a card.
@@ -128,24 +118,37 @@ class Nvml:
             DriverError: it does not answer, for instance because it fell off the bus.
         """
         what = f"read GPU {index}"
-        handle = _call(what, lambda: pynvml.nvmlDeviceGetHandleByIndex(index))
-        memory = _optional(what, lambda: pynvml.nvmlDeviceGetMemoryInfo(handle))
-        brand = _optional(what, lambda: pynvml.nvmlDeviceGetBrand(handle))
-        architecture = _optional(what, lambda: pynvml.nvmlDeviceGetArchitecture(handle))
-        mig = _optional(what, lambda: pynvml.nvmlDeviceGetMigMode(handle))
-        capability = _optional(what, lambda: pynvml.nvmlDeviceGetCudaComputeCapability(handle))
+        handle = call(what, pynvml.nvmlDeviceGetHandleByIndex, index)
+        memory = optional(what, pynvml.nvmlDeviceGetMemoryInfo, handle)
+        brand = optional(what, pynvml.nvmlDeviceGetBrand, handle)
+        architecture = optional(what, pynvml.nvmlDeviceGetArchitecture, handle)
+        mig = MigCard(handle, f"GPU {index}")
+        mode = mig.mode()
+        support = None if mode is None else support_of(mig, mode)
+        capability = optional(what, pynvml.nvmlDeviceGetCudaComputeCapability, handle)
         return Card(
             index=index,
-            uuid=str(_call(what, lambda: pynvml.nvmlDeviceGetUUID(handle))),
-            name=str(_call(what, lambda: pynvml.nvmlDeviceGetName(handle))),
-            pci_bus_id=_text(_call(what, lambda: pynvml.nvmlDeviceGetPciInfo(handle)).busId),
+            uuid=str(call(what, pynvml.nvmlDeviceGetUUID, handle)),
+            name=str(call(what, pynvml.nvmlDeviceGetName, handle)),
+            pci_bus_id=text(call(what, pynvml.nvmlDeviceGetPciInfo, handle).busId),
             memory_bytes=None if memory is None else int(memory.total),
-            minor=_optional(what, lambda: pynvml.nvmlDeviceGetMinorNumber(handle)),
+            minor=optional(what, pynvml.nvmlDeviceGetMinorNumber, handle),
             brand=None if brand is None else _BRANDS.get(brand),
             architecture=None if architecture is None else _ARCHITECTURES.get(architecture),
             compute_capability=None if capability is None else (capability[0], capability[1]),
-            mig_enabled=mig is not None and mig[0] == pynvml.NVML_DEVICE_MIG_ENABLE,
+            mig_enabled=mode is not None and mode.enabled,
+            mig=support,
+            instances=() if support is None else instances_of(mig, support),
         )
+
+    def mig(self, pci_bus_id: str) -> MigCard:
+        """MIG of the card at that address.
+
+        Raises:
+            DriverError: there is no such card, or it does not answer.
+        """
+        name = f"the GPU at {pci_bus_id}"
+        return MigCard(call(f"find {name}", pynvml.nvmlDeviceGetHandleByPciBusId, pci_bus_id), name)
 
     def figures(self, uuid: str, *, since_us: int) -> Figures | None:
         """How much of that card each process used, by samples taken later than `since_us`; None where there is none.
@@ -154,7 +157,7 @@ class Nvml:
             DriverError: the card does not answer.
         """
         what = f"read the processes of {uuid}"
-        handle = _call(what, lambda: pynvml.nvmlDeviceGetHandleByUUID(uuid))
+        handle = call(what, pynvml.nvmlDeviceGetHandleByUUID, uuid)
         try:
             samples = pynvml.nvmlDeviceGetProcessUtilization(handle, since_us)
         except pynvml.NVMLError as error:
@@ -177,30 +180,3 @@ def _figures(samples: Iterable[Any]) -> Figures | None:
     for pid, _, percent in sound:
         busy[pid] = busy.get(pid, 0.0) + percent / _FULL_PERCENT / periods
     return Figures(at_us=times[-1], periods=periods, busy=busy)
-
-
-def _call(what: str, function: Callable[[], T]) -> T:
-    try:
-        return function()
-    except pynvml.NVMLError as error:
-        raise _driver_error(what, error) from error
-
-
-def _optional(what: str, function: Callable[[], T]) -> T | None:
-    """The same, but None for what the card or the driver does not have."""
-    try:
-        return function()
-    except pynvml.NVMLError as error:
-        if error.value in _UNSUPPORTED:
-            return None
-        raise _driver_error(what, error) from error
-
-
-def _driver_error(what: str, error: pynvml.NVMLError) -> DriverError:
-    advice = _ADVICE.get(error.value)
-    kind = DriverUnloaded if error.value in _UNLOADED else DriverError
-    return kind(f"cannot {what}: {error}" + (f"; {advice}" if advice else ""))
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

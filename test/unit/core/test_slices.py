@@ -10,7 +10,7 @@ from unit.core.inventories import gpu, inventory
 
 from hami_dra.api.k8s import Device, DeviceTaint, ResourceSlice, ResourceSliceSpec
 from hami_dra.core.ids import DeviceName, NodeName
-from hami_dra.core.inventory import Gpu, Holder, Inventory, device_name
+from hami_dra.core.inventory import Gpu, Holder, Inventory, MigSupport, device_name
 from hami_dra.core.settings import CardMode, CardSettings, NodeSettings
 from hami_dra.core.slice_diff import Changes, diff, dropped_fields
 from hami_dra.core.slices import DEVICES_PER_SLICE, desired_slices
@@ -283,3 +283,10 @@ def test_the_age_of_a_taint_is_the_servers() -> None:
     more = desired(inventory(), slots=20, taints={gpu().name: (taint("NoSchedule"), taint("None"))})
     (update,) = diff(more, observed).update
     assert only(update["spec"]).get("taints") == [aged, taint("None")]
+
+
+def test_a_card_in_mig_mode_is_not_one_device() -> None:
+    """CUDA does not use it as a whole, so it is not offered so."""
+    cut = replace(gpu(), mig=MigSupport(enabled=True, switchable=True, profiles=()))
+    (spec,) = desired(Inventory(gpus=(cut,)))
+    assert spec.get("devices") == []

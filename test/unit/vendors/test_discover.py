@@ -9,7 +9,8 @@ import pytest
 
 from hami_dra.core.errors import DriverError
 from hami_dra.vendors.nvidia import NvidiaDiscovery, Root
-from hami_dra.vendors.nvidia.library import Card, Nvml, _call, _optional, _text
+from hami_dra.vendors.nvidia.calls import call, optional, text
+from hami_dra.vendors.nvidia.library import Card, Nvml
 
 VERSION = "570.124.06"
 
@@ -27,6 +28,8 @@ def card(index: int = 0, *, bus: int = 0x17) -> Card:
         architecture="Ampere",
         compute_capability=(8, 0),
         mig_enabled=False,
+        mig=None,
+        instances=(),
     )
 
 
@@ -94,7 +97,10 @@ def test_cards_come_in_pci_order(root: Root) -> None:
     ("broken", "why"),
     [
         (replace(card(1), memory_bytes=None), "does not report memory of its own"),
-        (replace(card(1), mig_enabled=True), "MIG is switched on"),
+        (
+            replace(card(1), mig_enabled=True),
+            "MIG is switched on, so it cannot be used as one device, and this process may not",
+        ),
         (replace(card(1), minor=7), "/dev/nvidia7 is not there"),
         (replace(card(1), minor=None), "/dev/nvidia? is not there"),
         (DriverError("cannot read GPU 1: GPU is lost"), "GPU is lost"),
@@ -151,11 +157,11 @@ def test_errors_of_nvml_become_ours(tmp_path: Path) -> None:
         raise pynvml.NVMLError(code)
 
     with pytest.raises(DriverError, match=r"cannot start NVML: Driver Not Loaded; the kernel driver is not loaded"):
-        _call("start NVML", lambda: fail(pynvml.NVML_ERROR_DRIVER_NOT_LOADED))
-    assert _optional("read GPU 0", lambda: fail(pynvml.NVML_ERROR_NOT_SUPPORTED)) is None
+        call("start NVML", lambda: fail(pynvml.NVML_ERROR_DRIVER_NOT_LOADED))
+    assert optional("read GPU 0", lambda: fail(pynvml.NVML_ERROR_NOT_SUPPORTED)) is None
     with pytest.raises(DriverError, match="cannot read GPU 0: GPU is lost"):
-        _optional("read GPU 0", lambda: fail(pynvml.NVML_ERROR_GPU_IS_LOST))
-    assert (_text(b"text"), _text("text")) == ("text", "text")
+        optional("read GPU 0", lambda: fail(pynvml.NVML_ERROR_GPU_IS_LOST))
+    assert (text(b"text"), text("text")) == ("text", "text")
     (tmp_path / "libnvidia-ml.so.1").write_text("no library")
     with pytest.raises(DriverError, match="cannot load"):
         Nvml(tmp_path / "libnvidia-ml.so.1")

@@ -50,7 +50,7 @@ def test_a_simulated_node_looks_like_a_real_one(root: Path) -> None:
     assert a100["pcie_root"] == "pci0000:31"
     assert a100["simulated"] is True
     assert a100["device_files"] == [
-        {"host_path": "/opt/sim/dev/nvidia0", "container_path": "/dev/nvidia0", "character": False}
+        {"host_path": "/opt/sim/dev/nvidia0", "container_path": "/dev/nvidia0", "character": False, "number": None}
     ]
     assert _libraries(first) == {
         "/opt/sim/usr/lib64/libcuda.so.570.124.06": ["libcuda.so.1", "libcuda.so"],
