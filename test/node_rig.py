@@ -6,7 +6,7 @@ a new process on the same files, `reboot` a new boot of the machine.  `facts` ar
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +25,7 @@ from hami_dra.node.ports import NodeFiles
 from hami_dra.node.recovery import Recovery
 from hami_dra.node.state import ClaimRef, NodeState, Prepared
 from hami_dra.testing.gpus import POOL, inventory
+from hami_dra.testing.partitions import CuttableCards
 from hami_dra.testing.pods import FakePods
 
 __all__ = ["EFFECTS", "ClaimStore", "Crash", "Facts", "Rig", "ref"]
@@ -105,6 +106,7 @@ class Rig:
     directory: Path
     boot: str = "boot-1"
     hardware: Inventory = field(default_factory=inventory)
+    cards: CuttableCards = field(init=False)
     claims: ClaimStore = field(default_factory=ClaimStore)
     group: Group = field(default_factory=lambda: Group("rig"))
     pods: FakePods = field(default_factory=FakePods)
@@ -117,6 +119,7 @@ class Rig:
     _armed: str = ""
 
     def __post_init__(self) -> None:
+        self.cards = CuttableCards(hardware=lambda: self.hardware, step=self._pass)
         self.start()
 
     def start(self) -> None:
@@ -127,8 +130,9 @@ class Rig:
         self.discovery.look()
 
     def reboot(self) -> None:
-        """The machine boots: the CDI directory is a tmpfs, everything else stays."""
+        """The machine boots: the CDI directory is a tmpfs and MIG instances are gone, everything else stays."""
         self.ledger.close()
+        self.cards.instances.clear()
         for path in self.cdi_dir.iterdir():
             path.unlink()
         self.boot += "x"
@@ -190,6 +194,10 @@ class Rig:
         if self._armed == name:
             raise Crash(name)
 
+    def _look(self) -> Inventory:
+        gpus = (replace(gpu, instances=self.cards.listed(gpu.name)) for gpu in self.hardware.gpus)
+        return replace(self.hardware, gpus=tuple(gpus))
+
     def _make(self) -> None:
         state_dir = self.directory / "state"
         self.ledger = Ledger(state_dir / "ledger.db", boot=self.boot)
@@ -202,10 +210,11 @@ class Rig:
             shares=cast("ShareDirectory", _Crashing(self, "shares", shares)),
             cdi=cast("CdiDirectory", _Crashing(self, "cdi", cdi)),
             pods=cast("FakePods", _Crashing(self, "pods", self.pods)),
+            partitions=cast("CuttableCards", _Crashing(self, "partitions", self.cards)),
             locks=ClaimLocks(state_dir / "locks", group=self.group, timeout_s=5.0),
             boot=self.boot,
         )
-        self.discovery = Discovery(discover=lambda: self.hardware, group=self.group)
+        self.discovery = Discovery(discover=self._look, group=self.group)
         paths = NodePaths(claims_dir="/var/lib/hami-dra/claims", guard_dir="/var/lib/hami-dra/guard/0123456789ab")
         self.state = NodeState(claims=self.claims, discovery=self.discovery, files=files, paths=paths, pool=POOL)
         self.recovery = Recovery(state=self.state, discovery=self.discovery, files=files)

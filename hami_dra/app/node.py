@@ -42,7 +42,7 @@ from hami_dra.node.endpoint import SUPPORTED_VERSIONS, dra_handlers
 from hami_dra.node.health import HealthServer
 from hami_dra.node.health_stream import SUPPORTED_HEALTH_VERSIONS, HealthStream, health_handlers
 from hami_dra.node.metrics import NodeMetrics
-from hami_dra.node.ports import Attribution, Meter, NodeFiles, Vendor
+from hami_dra.node.ports import Attribution, Meter, NodeFiles, Partitioner, Vendor
 from hami_dra.node.publisher import Publisher, PublisherInputs, PublisherOptions
 from hami_dra.node.recovery import Recovery
 from hami_dra.node.registrar import Registrar
@@ -96,6 +96,11 @@ class NodeOptions:
         """A simulated driver brings its own: its cards are on no bus of this machine."""
         return self.driver_root / "sys" if self.source == "sim" else Path("/sys")
 
+    @property
+    def proc(self) -> Path:
+        """The same for what the driver says in procfs."""
+        return self.driver_root / "proc" if self.source == "sim" else Path("/proc")
+
 
 def start_node(group: Group, options: NodeOptions, transport: Transport) -> None:
     """Recover what is prepared, then serve kubelet and publish.
@@ -108,7 +113,7 @@ def start_node(group: Group, options: NodeOptions, transport: Transport) -> None
     metrics = NodeMetrics(registry)
     vendors = Vendors(_vendors(options))
     discovery = Discovery(discover=vendors, group=group)
-    files = _node_files(group, options)
+    files = _node_files(group, options, partitions=vendors)
     claims = Claims(transport)
     state = NodeState(
         claims=claims,
@@ -165,7 +170,7 @@ def _vendors(options: NodeOptions) -> list[Vendor]:
         host_devices=str(options.host_driver_root),
     )
     return [
-        NvidiaDiscovery(driver=driver, sysfs=options.sysfs, simulated=simulated),
+        NvidiaDiscovery(driver=driver, sysfs=options.sysfs, proc=options.proc, simulated=simulated),
         AmdDiscovery(roots, regions=DmemCgroups(options.cgroup_root).regions, simulated=simulated),
     ]
 
@@ -201,7 +206,7 @@ def _node_paths(options: NodeOptions) -> NodePaths:
     return NodePaths(claims_dir=str(options.state_dir / "claims"), guard_dir=str(guard_dir / build))
 
 
-def _node_files(group: Group, options: NodeOptions) -> NodeFiles:
+def _node_files(group: Group, options: NodeOptions, *, partitions: Partitioner) -> NodeFiles:
     shares = ShareDirectory(options.state_dir / "claims")
     shares.check()
     cdi = CdiDirectory(options.cdi_dir)
@@ -210,7 +215,13 @@ def _node_files(group: Group, options: NodeOptions) -> NodeFiles:
     ledger = Ledger(options.state_dir / "ledger.db", boot=boot)
     locks = ClaimLocks(options.state_dir / "claims.lock", group=group)
     return NodeFiles(
-        ledger=ledger, shares=shares, cdi=cdi, pods=DmemCgroups(options.cgroup_root), locks=locks, boot=boot
+        ledger=ledger,
+        shares=shares,
+        cdi=cdi,
+        pods=DmemCgroups(options.cgroup_root),
+        locks=locks,
+        partitions=partitions,
+        boot=boot,
     )
 
 

@@ -6,7 +6,7 @@ device nodes, the driver's libraries, the guard's build.  `claim_spec` joins bot
 Mounts, device nodes and environment only; no OCI hooks.  Source: CDI specification 0.5.0.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from hami_dra.api.k8s import JsonObject
@@ -20,7 +20,8 @@ from hami_dra.api.names import (
 )
 from hami_dra.api.opaque import Isolation
 from hami_dra.api.quantity import format_bytes
-from hami_dra.core.inventory import DeviceFile, DriverFiles, Inventory
+from hami_dra.core.ids import DeviceName
+from hami_dra.core.inventory import DeviceFile, DriverFiles, Inventory, LivePartition
 from hami_dra.core.plan import ClaimPlan, PlannedShare
 from hami_dra.core.resolve import ShareSpec
 
@@ -75,30 +76,50 @@ def share_data(uid: str, spec: ShareSpec) -> JsonObject:
     }
 
 
-def claim_spec(plan: ClaimPlan, inventory: Inventory, paths: NodePaths) -> JsonObject:
-    """The CDI spec of a claim: one device a share, and once for all of them their drivers' files and the guard."""
+def claim_spec(
+    plan: ClaimPlan, inventory: Inventory, paths: NodePaths, *, live: Mapping[DeviceName, LivePartition]
+) -> JsonObject:
+    """The CDI spec of a claim: one device a share, and once for all of them their drivers' files and the guard.
+
+    Args:
+        plan: what the claim means here.
+        inventory: what the node has.
+        paths: where the node keeps its files.
+        live: the partitions of the claim, by device.
+    """
     guarded = any(share.guarded for share in plan.shares)
-    vendors = {gpu.vendor for share in plan.shares if (gpu := inventory.gpu(share.spec.device)) is not None}
+    vendors = {gpu.vendor for share in plan.shares if (gpu := inventory.card(share.spec.device)) is not None}
     drivers = [files for vendor, files in inventory.drivers.items() if vendor in vendors]
     return {
         "cdiVersion": CDI_VERSION,
         "kind": CDI_KIND,
         "devices": [
-            {"name": plan.cdi_device(share), "containerEdits": _device_edits(plan, share, inventory, paths)}
+            {
+                "name": plan.cdi_device(share),
+                "containerEdits": _device_edits(plan, share, _files(share, inventory, live), paths),
+            }
             for share in plan.shares
         ],
         "containerEdits": _common_edits(drivers, _guard_mounts(paths) if guarded else []),
     }
 
 
-def _device_edits(plan: ClaimPlan, share: PlannedShare, inventory: Inventory, paths: NodePaths) -> JsonObject:
+def _files(
+    share: PlannedShare, inventory: Inventory, live: Mapping[DeviceName, LivePartition]
+) -> tuple[DeviceFile, ...]:
+    """Device files of a share: those of its card, and those of its partition."""
+    gpu = inventory.card(share.spec.device)
+    partition = live.get(share.spec.device)
+    return (gpu.device_files if gpu else ()) + (partition.device_files if partition else ())
+
+
+def _device_edits(plan: ClaimPlan, share: PlannedShare, files: tuple[DeviceFile, ...], paths: NodePaths) -> JsonObject:
     mounts = [
         {"hostPath": paths.share_file(uid=plan.uid, key=share.spec.key, name=mount["containerPath"].rsplit("/", 1)[1])}
         | mount
         for mount in share_mounts(share.spec)
     ]
-    gpu = inventory.gpu(share.spec.device)
-    return _edits(gpu.device_files if gpu else (), mounts, [])
+    return _edits(files, mounts, [])
 
 
 def _common_edits(drivers: Iterable[DriverFiles], guard_mounts: list[JsonObject]) -> JsonObject:
@@ -125,11 +146,7 @@ def _guard_mounts(paths: NodePaths) -> list[JsonObject]:
 
 
 def _edits(files: tuple[DeviceFile, ...], mounts: list[JsonObject], env: list[str]) -> JsonObject:
-    nodes = [
-        {"path": file.container_path} | ({"hostPath": file.host_path} if file.host_path != file.container_path else {})
-        for file in files
-        if file.character
-    ]
+    nodes = [{"path": file.container_path} | _node(file) for file in files if file.character]
     posing = [
         {"hostPath": file.host_path, "containerPath": file.container_path, "options": list(_READ_WRITE)}
         for file in files
@@ -137,3 +154,10 @@ def _edits(files: tuple[DeviceFile, ...], mounts: list[JsonObject], env: list[st
     ]
     edits: JsonObject = {"env": env, "deviceNodes": nodes, "mounts": posing + mounts}
     return {name: value for name, value in edits.items() if value}
+
+
+def _node(file: DeviceFile) -> JsonObject:
+    """Where the runtime takes a device node from: its numbers, or the host's file."""
+    if file.number is not None:
+        return {"type": "c", "major": file.number[0], "minor": file.number[1]}
+    return {"hostPath": file.host_path} if file.host_path != file.container_path else {}

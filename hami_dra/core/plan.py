@@ -14,14 +14,32 @@ from hami_dra.api.opaque import Isolation
 from hami_dra.api.quantity import format_bytes
 from hami_dra.core.allocation import Allocation
 from hami_dra.core.errors import CapacityExceeded, InvalidConfig, UnknownDevice
-from hami_dra.core.ids import ClaimUid, GpuUuid, PodUid
-from hami_dra.core.inventory import Gpu, Holder, Inventory, published_memory
+from hami_dra.core.ids import ClaimUid, DeviceName, GpuUuid, PodUid
+from hami_dra.core.inventory import Gpu, Holder, Inventory, MigProfile, Partition, parse_partition, published_memory
 from hami_dra.core.limits import Limits
 from hami_dra.core.resolve import ShareSpec
 
-__all__ = ["ClaimPlan", "PlannedShare", "check_capacity", "plan_claim"]
+__all__ = ["ClaimPlan", "PlannedPartition", "PlannedShare", "check_capacity", "plan_claim"]
 
 _ALL_CORES = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedPartition:
+    """The partition of a card that a share needs."""
+
+    place: Partition
+    size: int
+    """In memory slices."""
+    ours: bool = True
+    """Made for claims and removed after the last; otherwise somebody else made it, and it is used as it is."""
+    uuid: GpuUuid | None = None
+    """What the driver calls it; None until it was there."""
+
+    def overlaps(self, other: "PlannedPartition") -> bool:
+        """Whether the two, of one card, need a memory slice in common without being the same."""
+        a, b = self.place, other.place
+        return a != b and a.start < b.start + other.size and b.start < a.start + self.size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,9 +48,17 @@ class PlannedShare:
 
     spec: ShareSpec
     gpu_uuid: GpuUuid
+    """Of the card."""
     device_memory_bytes: int
     memory_region: str | None = None
     """Where the kernel holds the share: what it calls the memory of the card."""
+    partition: PlannedPartition | None = None
+    """None for a share of a card that is used as one device."""
+
+    @property
+    def card(self) -> DeviceName:
+        """The card that the share is on."""
+        return self.spec.device if self.partition is None else self.partition.place.gpu
 
     @property
     def memory_bytes(self) -> int:
@@ -51,7 +77,7 @@ class PlannedShare:
             return None
         return Limits(
             share=self.spec.key,
-            device_uuid=self.gpu_uuid,
+            device_uuid=(self.partition and self.partition.uuid) or self.gpu_uuid,
             memory_limit_bytes=self.memory_bytes,
             device_memory_bytes=self.device_memory_bytes,
             cores_percent=self.spec.cores_percent,
@@ -86,7 +112,7 @@ def plan_claim(allocation: Allocation, specs: Iterable[ShareSpec], inventory: In
 
     Raises:
         UnknownDevice: a share is on a device that this node does not have.
-        InvalidConfig: isolation None on less than a whole card, Guard on a card of which nothing holds shares, or more than the
+        InvalidConfig: isolation None on less than a whole device, Guard on a card of which nothing holds shares, or more than the
             kernel can hold where it does.
     """
     where = f"claim {allocation.namespace}/{allocation.name}"
@@ -107,7 +133,7 @@ def plan_claim(allocation: Allocation, specs: Iterable[ShareSpec], inventory: In
 
 
 def _plan_share(where: str, spec: ShareSpec, inventory: Inventory) -> PlannedShare:
-    gpu = inventory.gpu(spec.device)
+    gpu = inventory.card(spec.device)
     if gpu is None:
         known = ", ".join(gpu.name for gpu in inventory.gpus) or "no device at all"
         raise UnknownDevice(f"{where}: device {spec.device} is not on this node, which has {known}")
@@ -116,17 +142,23 @@ def _plan_share(where: str, spec: ShareSpec, inventory: Inventory) -> PlannedSha
             f"{where}, request {spec.request}: isolation Guard holds a share of a card, but nothing on this node holds shares of"
             f" {gpu.name}, a {gpu.product_name} of vendor {gpu.vendor}; leave isolation out and ask for the whole card"
         )
+    place = None if spec.device == gpu.name else parse_partition(spec.device)
+    profile = None if place is None else _profile(where, place, gpu)
     share = PlannedShare(
         spec=spec,
         gpu_uuid=gpu.uuid,
-        device_memory_bytes=gpu.memory_bytes,
+        device_memory_bytes=gpu.memory_bytes if profile is None else profile.memory_bytes,
         memory_region=_memory_region(where, spec, gpu),
+        # A monitor sees the card: nothing is made for it, and nothing is kept for it.
+        partition=None
+        if place is None or profile is None or spec.admin_access
+        else PlannedPartition(place=place, size=profile.memory_slices),
     )
-    published = published_memory(gpu.memory_bytes)
+    published = published_memory(share.device_memory_bytes)
     if spec.isolation is Isolation.NONE and share.memory_bytes < published:
         raise InvalidConfig(
-            f"{where}, request {spec.request}: isolation None is for whole cards, but the share is "
-            f"{format_bytes(share.memory_bytes)} of {format_bytes(published)}; use isolation Guard or ask for the whole card"
+            f"{where}, request {spec.request}: isolation None is for whole devices, but the share is "
+            f"{format_bytes(share.memory_bytes)} of {format_bytes(published)}; use isolation Guard or ask for the whole device"
         )
     return share
 
@@ -145,6 +177,18 @@ def _memory_region(where: str, spec: ShareSpec, gpu: Gpu) -> str | None:
     return gpu.memory_region
 
 
+def _profile(where: str, place: Partition, gpu: Gpu) -> MigProfile:
+    profiles = () if gpu.mig is None else gpu.mig.profiles
+    for profile in profiles:
+        if profile.name == place.profile and any(start == place.start for start, _ in profile.placements):
+            return profile
+    known = ", ".join(profile.name for profile in profiles) or "none at all"
+    raise UnknownDevice(
+        f"{where}: device {place.name}: {gpu.name} has no profile {place.profile} at memory slice {place.start};"
+        f" its profiles are {known}"
+    )
+
+
 def check_capacity(plan: ClaimPlan, prepared: Iterable[ClaimPlan], inventory: Inventory) -> None:
     """Refuse a plan that would take a device above what it has, given the other claims prepared here.
 
@@ -155,28 +199,44 @@ def check_capacity(plan: ClaimPlan, prepared: Iterable[ClaimPlan], inventory: In
     """
     others = [(claim, share) for claim in prepared if claim.uid != plan.uid for share in claim.shares]
     mine = [(plan, share) for share in plan.shares]
-    for name in dict.fromkeys(share.spec.device for share in plan.shares if not share.spec.admin_access):
-        gpu = inventory.gpu(name)
+    wanted = {share.spec.device: share for share in plan.shares if not share.spec.admin_access}
+    for name, share in wanted.items():
+        _check_overlap(share, others + mine, plan)
+        gpu = inventory.card(name)
         if gpu is not None:
-            _check_device(gpu, [(claim, share) for claim, share in others + mine if _consumes(share, name)], plan)
+            memory_bytes = gpu.memory_bytes if share.partition is None else share.device_memory_bytes
+            holders = [(claim, share) for claim, share in others + mine if _consumes(share, name)]
+            _check_device(name, memory_bytes, holders, plan)
 
 
 def _consumes(share: PlannedShare, device: str) -> bool:
     return share.spec.device == device and not share.spec.admin_access
 
 
-def _check_device(gpu: Gpu, holders: list[tuple[ClaimPlan, PlannedShare]], plan: ClaimPlan) -> None:
-    where = f"claim {plan.namespace}/{plan.name}: device {gpu.name}"
+def _check_overlap(mine: PlannedShare, holders: list[tuple[ClaimPlan, PlannedShare]], plan: ClaimPlan) -> None:
+    """A card is used as one device or in partitions, and no two partitions share a memory slice."""
+    for claim, share in holders:
+        if share.card != mine.card or share.spec.admin_access or share.spec.device == mine.spec.device:
+            continue
+        if share.partition is None or mine.partition is None or share.partition.overlaps(mine.partition):
+            raise CapacityExceeded(
+                f"claim {plan.namespace}/{plan.name}: device {mine.spec.device} overlaps device {share.spec.device},"
+                f" which is in use by {claim.namespace}/{claim.name}"
+            )
+
+
+def _check_device(name: str, memory_bytes: int, holders: list[tuple[ClaimPlan, PlannedShare]], plan: ClaimPlan) -> None:
+    where = f"claim {plan.namespace}/{plan.name}: device {name}"
     mine = [share for claim, share in holders if claim is plan]
     others = [(claim, share) for claim, share in holders if claim is not plan]
     held_by = ", ".join(dict.fromkeys(f"{claim.namespace}/{claim.name}" for claim, _ in others))
     if others and any(share.spec.share_id is None for _, share in holders):
         raise CapacityExceeded(f"{where} is allocated as a whole, but is in use by {held_by}")
     memory = sum(share.memory_bytes for share in mine)
-    free = gpu.memory_bytes - sum(share.memory_bytes for _, share in others)
+    free = memory_bytes - sum(share.memory_bytes for _, share in others)
     if memory > free:
         raise CapacityExceeded(
-            f"{where} has {format_bytes(max(free, 0))} of {format_bytes(gpu.memory_bytes)} free, {format_bytes(memory)} asked"
+            f"{where} has {format_bytes(max(free, 0))} of {format_bytes(memory_bytes)} free, {format_bytes(memory)} asked"
             + (f"; the rest is held by {held_by}" if held_by else "")
         )
     cores = sum(share.spec.cores_percent for share in mine)

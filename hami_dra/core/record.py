@@ -9,10 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from hami_dra.api.k8s import JsonObject
 from hami_dra.api.opaque import Isolation, Priority, Qos
 from hami_dra.core.errors import LedgerCorrupt
 from hami_dra.core.ids import ClaimUid, DeviceName, GpuUuid, PodUid, PoolName, RequestName, ShareId, ShareKey
-from hami_dra.core.plan import ClaimPlan, PlannedShare
+from hami_dra.core.inventory import Partition
+from hami_dra.core.plan import ClaimPlan, PlannedPartition, PlannedShare
 from hami_dra.core.resolve import ShareSpec
 
 __all__ = ["Entry", "Phase", "from_json", "held_devices", "to_json"]
@@ -67,6 +69,7 @@ def to_json(plan: ClaimPlan) -> str:
                     "gpuUUID": share.gpu_uuid,
                     "deviceMemoryBytes": share.device_memory_bytes,
                     "memoryRegion": share.memory_region,
+                    "partition": _partition_to_json(share.partition),
                 }
                 for share in plan.shares
             ],
@@ -107,9 +110,32 @@ def from_json(text: str) -> ClaimPlan:
                     gpu_uuid=GpuUuid(share["gpuUUID"]),
                     device_memory_bytes=share["deviceMemoryBytes"],
                     memory_region=share.get("memoryRegion"),
+                    partition=_partition_from_json(share.get("partition")),
                 )
                 for share in record["shares"]
             ),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise LedgerCorrupt(f"a record of the ledger cannot be read: {error!r} in {text[:120]}") from error
+
+
+def _partition_to_json(partition: PlannedPartition | None) -> JsonObject | None:
+    if partition is None:
+        return None
+    place = partition.place
+    return {
+        "gpu": place.gpu,
+        "profile": place.profile,
+        "start": place.start,
+        "size": partition.size,
+        "ours": partition.ours,
+        "uuid": partition.uuid,
+    }
+
+
+def _partition_from_json(record: JsonObject | None) -> PlannedPartition | None:
+    if record is None:
+        return None
+    place = Partition(gpu=DeviceName(record["gpu"]), profile=record["profile"], start=record["start"])
+    uuid = GpuUuid(record["uuid"]) if record["uuid"] else None
+    return PlannedPartition(place=place, size=record["size"], ours=record["ours"], uuid=uuid)

@@ -1,7 +1,7 @@
-"""One worker at a time for one claim, across threads and across processes.
+"""One worker at a time for one claim, and for one card that is cut, across threads and across processes.
 
 Kubelet retries a call while the first one still runs, and during a rolling update two node plugins serve one node.  The lock
-is an open-file-description lock on one byte of one file, at an offset derived from the claim's UID: no file for each claim,
+is an open-file-description lock on one byte of one file, at an offset derived from the name: no file for each claim,
 nothing to clean up, and the kernel gives it back when its holder dies.  Two claims that share a byte (one chance in 2^62)
 merely wait for each other.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from hami_dra._lib.threads import Group
 from hami_dra.core.errors import NodeStateError
-from hami_dra.core.ids import ClaimUid
+from hami_dra.core.ids import ClaimUid, DeviceName
 from hami_dra.host.files import node_state_error
 
 __all__ = ["ClaimLocks"]
@@ -45,17 +45,17 @@ class ClaimLocks:
         self._timeout_s = timeout_s
 
     @contextmanager
-    def hold(self, uid: ClaimUid) -> Iterator[None]:
-        """Keep everybody else out of this claim.
+    def hold(self, name: ClaimUid | DeviceName) -> Iterator[None]:
+        """Keep everybody else out of this claim or card.
 
         Raises:
             NodeStateError: somebody else holds it for too long, or the file cannot be opened.
         """
         descriptor = self._open()
         try:
-            if not self._acquire(descriptor, uid):
+            if not self._acquire(descriptor, name):
                 raise NodeStateError(
-                    f"claim {uid} is being worked on by another call for more than {self._timeout_s:.0f} s; it is tried again"
+                    f"{name} is being worked on by another call for more than {self._timeout_s:.0f} s; it is tried again"
                 )
             yield
         finally:
@@ -80,19 +80,19 @@ class ClaimLocks:
         except OSError as error:
             raise node_state_error("open the lock file", self._path, error) from error
 
-    def _acquire(self, descriptor: int, uid: ClaimUid) -> bool:
+    def _acquire(self, descriptor: int, name: str) -> bool:
         waited_s, wait_s = 0.0, _FIRST_WAIT_S
-        while not self._try(descriptor, uid):
+        while not self._try(descriptor, name):
             if waited_s >= self._timeout_s or self._group.wait(wait_s):
                 return False
             waited_s += wait_s
             wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
         return True
 
-    def _try(self, descriptor: int, uid: ClaimUid) -> bool:
+    def _try(self, descriptor: int, name: str) -> bool:
         try:
             fcntl.fcntl(
-                descriptor, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, _offset(uid), 1, 0)
+                descriptor, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, _offset(name), 1, 0)
             )
         except OSError as error:
             if error.errno in _BUSY:
@@ -101,5 +101,5 @@ class ClaimLocks:
         return True
 
 
-def _offset(uid: ClaimUid) -> int:
-    return int.from_bytes(hashlib.blake2b(uid.encode(), digest_size=8).digest(), "big") >> 2
+def _offset(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 2

@@ -14,7 +14,7 @@ from hami_dra.api.k8s import AllocatedDeviceStatus, JsonObject, ObjectReference,
 from hami_dra.core.device_health import Fault, Pulse
 from hami_dra.core.figures import Figures
 from hami_dra.core.ids import ClaimUid, DeviceName, GpuUuid, PodUid, ShareKey
-from hami_dra.core.inventory import Inventory
+from hami_dra.core.inventory import Inventory, LivePartition, Partition
 from hami_dra.core.limits import Limits
 from hami_dra.core.node_config import Remembered
 from hami_dra.core.plan import ClaimPlan
@@ -35,6 +35,7 @@ __all__ = [
     "Locks",
     "Meter",
     "NodeFiles",
+    "Partitioner",
     "PodCaps",
     "ShareFiles",
     "SliceStore",
@@ -195,6 +196,29 @@ class Meter(Protocol):
         ...
 
 
+class Partitioner(Protocol):
+    """Cuts cards.  No two calls for one card run at once, whatever their process."""
+
+    def ensure(self, partition: Partition, *, make: bool) -> LivePartition:
+        """The partition, made if it is not there and `make` says so.
+
+        Raises PartitionRefused where the card cannot have it, or not now; then nothing was made.
+        """
+        ...
+
+    def remove(self, partition: Partition) -> None:
+        """Destroy the partition; none is no error.  Raises DriverError where it is still there."""
+        ...
+
+    def live(self, gpu: DeviceName) -> Collection[Partition]:
+        """The partitions that exist on the card, whoever made them."""
+        ...
+
+    def make_whole(self, gpu: DeviceName) -> None:
+        """See to it that the card can be used as one device.  Raises PartitionRefused where it cannot."""
+        ...
+
+
 class Vendor(Meter, Protocol):
     """The cards of one vendor, and what its driver says of them."""
 
@@ -205,6 +229,11 @@ class Vendor(Meter, Protocol):
     @property
     def name(self) -> str:
         """What `Gpu.vendor` of its cards says."""
+        ...
+
+    @property
+    def partitions(self) -> Partitioner | None:
+        """What cuts its cards; None where nothing does."""
         ...
 
     def present(self) -> bool:
@@ -270,10 +299,10 @@ class CdiFiles(Protocol):
 
 
 class Locks(Protocol):
-    """One worker at a time for one claim, whatever its thread and process."""
+    """One worker at a time for one claim or card, whatever its thread and process."""
 
-    def hold(self, uid: ClaimUid) -> AbstractContextManager[None]:
-        """Wait for the claim, and keep everybody else out."""
+    def hold(self, name: ClaimUid | DeviceName) -> AbstractContextManager[None]:
+        """Wait for the claim or card, and keep everybody else out."""
         ...
 
     def try_hold(self, uid: ClaimUid) -> AbstractContextManager[bool]:
@@ -283,12 +312,13 @@ class Locks(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeFiles:
-    """Everything durable that the node plugin works on, and the boot in which it does."""
+    """What of the node outlives the node plugin, the partitions of its cards included, and the boot in which it does."""
 
     ledger: Ledger
     shares: ShareFiles
     cdi: CdiFiles
     pods: PodCaps
     locks: Locks
+    partitions: Partitioner
     boot: str
     """Id of the running boot: what another one left counts for nothing."""

@@ -1,15 +1,17 @@
 """What a start does about the past, and what a minute's look does about files that went missing.
 
 `recover` needs no hardware: it undoes preparations that did not end, drops everything of another boot, removes files that no
-row of the ledger owns, and fills a ledger that was lost from the share files.  `restore` makes missing files of prepared claims
-again as soon as the devices are known.  Both leave a claim alone that somebody is working on: a second node plugin may
-run beside this one.
+row of the ledger owns, and fills a ledger that was lost from the share files.  `restore` makes missing files and partitions of
+prepared claims again as soon as the devices are known, and undoes what `recover` could not because a card had to answer.  Both
+leave a claim alone that somebody is working on: a second node plugin may run beside this one.
 """
 
 import logging
 
-from hami_dra.core.errors import DeviceLost, NodeStateError
+from hami_dra.core.errors import DeviceError, DriverError, NodeStateError
 from hami_dra.core.ids import ClaimUid
+from hami_dra.core.inventory import Inventory, Partition
+from hami_dra.core.plan import ClaimPlan
 from hami_dra.node.discovery import Discovery
 from hami_dra.node.ports import NodeFiles
 from hami_dra.node.state import NodeState
@@ -50,8 +52,11 @@ class Recovery:
         """After each look at the hardware: make missing files of prepared claims again.  Failures are logged, not raised."""
         try:
             whole = self._cdi.uids() & self._shares.uids()
+            there = _instances(self._discovery.current())
             for entry in self._ledger.entries():
-                if self._state.is_prepared(entry) and entry.plan.uid not in whole:
+                if not self._state.is_prepared(entry):
+                    self._undo_unfinished(entry.plan.uid)
+                elif entry.plan.uid not in whole or not _partitions(entry.plan) <= there:
                     self._restore_claim(entry.plan.uid)
             self._cdi.sweep()
         except NodeStateError as error:
@@ -72,7 +77,11 @@ class Recovery:
         with self._locks.try_hold(uid) as mine:
             entry = self._ledger.get(uid) if mine else None
             if entry is not None and not self._state.is_prepared(entry):
-                self._state.undo(uid)
+                try:
+                    self._state.undo(uid)
+                except (DriverError, DeviceError) as error:
+                    _log.info("a preparation of an earlier run is undone when the driver answers: %s", error)
+                    return
                 _log.info("undid a preparation of an earlier run", extra={"claim_uid": uid, "phase": entry.phase})
 
     def _sweep(self, uid: ClaimUid) -> None:
@@ -89,7 +98,19 @@ class Recovery:
                 return
             try:
                 self._state.ensure_files(entry.plan, self._discovery.current())
-            except DeviceLost as error:
-                _log.warning("files of a prepared claim could not be made again: %s", error)
+            except (DeviceError, DriverError) as error:
+                _log.warning("what a prepared claim lacks could not be made again: %s", error)
                 return
-            _log.info("made missing files of a claim again", extra={"claim_uid": uid})
+            _log.info("made again what a claim lacked", extra={"claim_uid": uid})
+
+
+def _partitions(plan: ClaimPlan) -> set[Partition]:
+    return {share.partition.place for share in plan.shares if share.partition is not None}
+
+
+def _instances(inventory: Inventory) -> set[Partition]:
+    return {
+        Partition(gpu=gpu.name, profile=instance.profile, start=instance.start)
+        for gpu in inventory.gpus
+        for instance in gpu.instances
+    }

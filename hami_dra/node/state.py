@@ -1,8 +1,8 @@
 """Prepares and unprepares claims: the order of effects, and what a second attempt makes of a first one.
 
     prepare     lock claim -> ledger? -> claim from the API server -> plan -> ledger Started (capacity checked)
-                -> caps of its pods -> share files -> CDI file -> ledger Completed -> answer
-    unprepare   lock claim -> CDI file -> share files -> caps of its pods -> ledger
+                -> partitions -> caps of its pods -> share files -> CDI file -> ledger Completed -> answer
+    unprepare   lock claim -> CDI file -> share files -> caps of its pods -> partitions -> ledger
 
 Whatever lies between a Started row and its end is undone by the next attempt or the next start (`node.recovery`), so a kill -9
 between any two effects leaves nothing that a retry does not heal.  The ledger's row is the first thing of a claim to come and
@@ -11,6 +11,7 @@ work on the same node during a rolling update.
 """
 
 import contextlib
+import functools
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -31,11 +32,12 @@ from hami_dra.core.errors import (
     UnknownDevice,
 )
 from hami_dra.core.ids import ClaimUid, PoolName, ShareId
-from hami_dra.core.inventory import Inventory
+from hami_dra.core.inventory import Inventory, card_of
 from hami_dra.core.plan import ClaimPlan, check_capacity, plan_claim
 from hami_dra.core.record import Entry, Phase
 from hami_dra.core.resolve import resolve
 from hami_dra.node.caps import KernelCaps
+from hami_dra.node.cutting import Cutting
 from hami_dra.node.discovery import Discovery
 from hami_dra.node.ports import ClaimReader, NodeFiles
 
@@ -112,7 +114,7 @@ class NodeState:
         Args:
             claims: reads claims.
             discovery: knows the devices of this node.
-            files: the ledger, share files, CDI files, caps and locks.
+            files: the ledger, share files, CDI files, caps, partitions and locks.
             paths: where the share files and the guard lie on the host.
             pool: of this node; allocations from another one are refused.
             wait: waits that many seconds before an API server that did not answer is asked again; true means: do not.
@@ -125,6 +127,7 @@ class NodeState:
         self._shares = files.shares
         self._cdi = files.cdi
         self._locks = files.locks
+        self._cutting = Cutting(files)
         self._boot = files.boot
         self._caps = KernelCaps(ledger=files.ledger, locks=files.locks, boot=files.boot, pods=files.pods)
         self._paths = paths
@@ -160,30 +163,32 @@ class NodeState:
             self.undo(uid)
 
     def undo(self, uid: ClaimUid) -> None:
-        """Remove the claim's files, then its row.  The caller holds the claim's lock."""
+        """Remove the claim's files, its partitions, then its row.  The caller holds the claim's lock."""
         self._cdi.remove(uid)
         self._shares.remove(uid)
         self._caps.let_go(uid)
-        self._ledger.remove(uid)
+        self._cutting.release(uid)
 
     def is_prepared(self, entry: Entry) -> bool:
         """Whether the claim of this row is prepared: of this boot, and complete."""
         return entry.phase is Phase.COMPLETED and entry.boot == self._boot
 
     def ensure_files(self, plan: ClaimPlan, inventory: Inventory) -> None:
-        """Make what lacks of a prepared claim's files.  The caller holds the claim's lock.
+        """Make what lacks of a prepared claim's files and partitions.  The caller holds the claim's lock.
 
         Raises:
-            DeviceLost: a device of the claim is gone.
+            DeviceError: a device of the claim is gone.
+            DriverError: a card does not answer.
             NodeStateError: a file could not be written.
         """
         for share in plan.shares:
-            if inventory.gpu(share.spec.device) is None:
+            if inventory.card(share.spec.device) is None:
                 raise DeviceLost(
                     f"claim {plan.namespace}/{plan.name}: device {share.spec.device} is gone from this node"
                 )
+        live = self._cutting.find(plan)
         self._shares.ensure(plan, boot=self._boot)
-        self._cdi.write(plan.uid, claim_spec(plan, inventory, self._paths))
+        self._cdi.write(plan.uid, claim_spec(plan, inventory, self._paths, live=live))
 
     def _read(self, ref: ClaimRef, *, patience_s: float) -> ResourceClaim:
         """The claim that kubelet means.
@@ -244,13 +249,15 @@ class NodeState:
         with self._step("plan"):
             plan = self._plan(claim, inventory)
         with self._step("begin"):
-            self._ledger.begin(plan, check=lambda others: check_capacity(plan, others, inventory))
+            plan = self._cutting.begin(plan, check=functools.partial(check_capacity, plan, inventory=inventory))
         try:
+            with self._step("partitions"):
+                plan, live = self._cutting.cut(plan, inventory)
             self._caps.hold(plan)
             with self._step("shares"):
                 self._shares.ensure(plan, boot=self._boot)
             with self._step("cdi"):
-                self._cdi.write(plan.uid, claim_spec(plan, inventory, self._paths))
+                self._cdi.write(plan.uid, claim_spec(plan, inventory, self._paths, live=live))
             with self._step("complete"):
                 self._ledger.complete(plan.uid)
         except HamiDraError:
@@ -268,7 +275,8 @@ class NodeState:
                 raise UnknownDevice(
                     f"{where}: device {result.device} is of pool {result.pool}, but this node's pool is {self._pool}"
                 )
-            if inventory.gpu(result.device) is None and self._discovery.was_here(result.device):
+            card = card_of(result.device)
+            if inventory.gpu(card) is None and self._discovery.was_here(card):
                 raise DeviceLost(f"{where}: device {result.device} was on this node and is gone")
         return plan_claim(allocation, resolve(allocation), inventory)
 

@@ -5,13 +5,13 @@ had, and the inventory says so in `failures`: it never hides the cards of anothe
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from hami_dra.core.errors import DriverError
+from hami_dra.core.errors import DriverError, PartitionRefused
 from hami_dra.core.figures import Figures
-from hami_dra.core.ids import GpuUuid
-from hami_dra.core.inventory import Inventory, merge
-from hami_dra.node.ports import HealthSensor, Vendor
+from hami_dra.core.ids import DeviceName, GpuUuid
+from hami_dra.core.inventory import Inventory, LivePartition, Partition, merge
+from hami_dra.node.ports import HealthSensor, Partitioner, Vendor
 
 __all__ = ["Vendors"]
 
@@ -56,6 +56,53 @@ class Vendors:
         """Who tells of the health of cards, by vendor; not every vendor's driver does."""
         found = {vendor.name: vendor.sensor() for vendor in self._vendors}
         return {name: sensor for name, sensor in found.items() if sensor is not None}
+
+    def ensure(self, partition: Partition, *, make: bool) -> LivePartition:
+        """Have the vendor of the card make or find the partition.
+
+        Raises:
+            PartitionRefused: the card cannot have it, or not now.
+            DriverError: the card is not known (yet), or does not answer.
+        """
+        partitioner = self._partitioner(partition.gpu)
+        if partitioner is None:
+            raise PartitionRefused(f"device {partition.name}: nothing cuts cards of this vendor")
+        return partitioner.ensure(partition, make=make)
+
+    def remove(self, partition: Partition) -> None:
+        """Have the vendor of the card destroy the partition.
+
+        Raises:
+            DriverError: it is still there, or the card is not known (yet).
+        """
+        if (partitioner := self._partitioner(partition.gpu)) is not None:
+            partitioner.remove(partition)
+
+    def live(self, gpu: DeviceName) -> Collection[Partition]:
+        """The partitions that exist on a card.
+
+        Raises:
+            DriverError: the card is not known (yet), or does not answer.
+        """
+        partitioner = self._partitioner(gpu)
+        return () if partitioner is None else partitioner.live(gpu)
+
+    def make_whole(self, gpu: DeviceName) -> None:
+        """See to it that a card can be used as one device.
+
+        Raises:
+            PartitionRefused: it cannot.
+            DriverError: the card is not known (yet), or does not answer.
+        """
+        if (partitioner := self._partitioner(gpu)) is not None:
+            partitioner.make_whole(gpu)
+
+    def _partitioner(self, gpu: DeviceName) -> Partitioner | None:
+        for vendor in self._vendors:
+            part = self._parts.get(vendor.name)
+            if part is not None and part.gpu(gpu) is not None:
+                return vendor.partitions
+        raise DriverError(f"device {gpu} is not known: no look at the hardware has seen it yet")
 
     def figures(self, uuid: GpuUuid, *, since_us: int) -> Figures | None:
         """What the vendor of that card says about its processes.

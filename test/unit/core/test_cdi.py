@@ -20,7 +20,9 @@ KEY = f"{GPU}-{SHARE}"
 def spec_of(made: ResourceClaim, node: Inventory | None = None) -> JsonObject:
     """The claim's CDI spec."""
     allocation = read_allocation(made)
-    return claim_spec(plan_claim(allocation, resolve(allocation), node or inventory(2)), node or inventory(2), PATHS)
+    return claim_spec(
+        plan_claim(allocation, resolve(allocation), node or inventory(2)), node or inventory(2), PATHS, live={}
+    )
 
 
 def mounts(edits: dict[str, Any]) -> dict[str, tuple[str, str]]:
@@ -83,7 +85,7 @@ def test_a_vanished_device_leaves_its_share_files() -> None:
     """A spec can be written again from the ledger although the card is gone: the runtime then says what lacks."""
     allocation = read_allocation(claim(result()))
     plan = plan_claim(allocation, resolve(allocation), inventory())
-    (device,) = claim_spec(plan, Inventory(), PATHS)["devices"]
+    (device,) = claim_spec(plan, Inventory(), PATHS, live={})["devices"]
     assert set(device["containerEdits"]) == {"mounts"}
 
 

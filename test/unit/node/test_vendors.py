@@ -8,15 +8,16 @@ from unit.node.test_device_monitor import Memory, Sensor
 
 from hami_dra._lib.threads import Group
 from hami_dra.core.device_health import Verdict
-from hami_dra.core.errors import DriverError
+from hami_dra.core.errors import DriverError, PartitionRefused
 from hami_dra.core.figures import Figures
 from hami_dra.core.ids import DeviceName, GpuUuid
-from hami_dra.core.inventory import DriverFiles, Inventory
+from hami_dra.core.inventory import DriverFiles, Inventory, MigSupport, Partition
 from hami_dra.node.device_monitor import DeviceMonitor
 from hami_dra.node.discovery import Discovery
 from hami_dra.node.ports import HealthSensor
 from hami_dra.node.vendors import Vendors
-from hami_dra.testing.gpus import gpu
+from hami_dra.testing.gpus import A100_PROFILES, gpu
+from hami_dra.testing.partitions import CuttableCards
 
 FIGURES = Figures(at_us=1, periods=1, busy={7: 0.5})
 
@@ -29,6 +30,7 @@ class FakeVendor:
         self.here = here
         self.index = index
         self.broken = ""
+        self.partitions: CuttableCards | None = CuttableCards(self.discover) if name == "nvidia" else None
 
     def present(self) -> bool:
         """As the test says."""
@@ -38,7 +40,8 @@ class FakeVendor:
         """One card, or the error."""
         if self.broken:
             raise DriverError(self.broken)
-        card = replace(gpu(self.index), vendor=self.name, uuid=GpuUuid(f"{self.name}-{self.index}"))
+        mig = MigSupport(enabled=False, switchable=True, profiles=A100_PROFILES)
+        card = replace(gpu(self.index, mig=mig), vendor=self.name, uuid=GpuUuid(f"{self.name}-{self.index}"))
         return Inventory(gpus=(card,), drivers={self.name: DriverFiles(environment=((self.name, "void"),))})
 
     def sensor(self) -> HealthSensor | None:
@@ -128,3 +131,23 @@ def test_a_failure_of_one_vendor_is_tried_again_soon_and_makes_only_its_own_card
 def test_only_vendors_that_tell_of_health_are_asked_for_it() -> None:
     """Of the cards of the others it is known that they are there."""
     assert set(Vendors([FakeVendor("nvidia"), FakeVendor("amd", index=1)]).sensors()) == {"nvidia"}
+
+
+def test_partitions_are_made_by_the_vendor_of_the_card() -> None:
+    """One that cuts nothing has none and refuses, and of a card that nobody has seen nothing can be said."""
+    nvidia = FakeVendor("nvidia")
+    vendors = Vendors([FakeVendor("amd", index=1), nvidia])
+    place = Partition(gpu=gpu().name, profile="1g.10gb", start=3)
+    with pytest.raises(DriverError, match=f"device {gpu().name} is not known"):
+        vendors.remove(place)
+    vendors()
+    assert vendors.ensure(place, make=True).uuid == f"MIG-{place.name}"
+    assert list(vendors.live(gpu().name)) == [place]
+    vendors.remove(place)
+    vendors.make_whole(gpu().name)
+    other = Partition(gpu=gpu(1).name, profile="1g.10gb", start=3)
+    with pytest.raises(PartitionRefused, match="nothing cuts cards of this vendor"):
+        vendors.ensure(other, make=True)
+    vendors.remove(other)
+    vendors.make_whole(other.gpu)
+    assert not vendors.live(other.gpu)
