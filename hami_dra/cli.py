@@ -1,4 +1,4 @@
-"""The command line: `hami-dra node`, `hami-dra controller`, `hami-dra version`.
+"""The command line: `hami-dra node`, `hami-dra controller`, `hami-dra config check`, `hami-dra version`.
 
 Flags only, each with its unit and default; what a pod knows of itself (`--node-name`, `--pod-uid`, `--namespace`) may come
 from the environment that the chart sets.  What the processes are made of is left to `app`, imported when asked for: a node
@@ -35,6 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "version":
         print(__version__)
         return 0
+    if options.command == "config":
+        from hami_dra.app.config_check import check_config  # noqa: PLC0415 - see the module
+
+        return check_config(options.file, labels=dict(options.label) if options.label else None)
     configure(level=options.log_level, stream=sys.stderr)
     try:
         return _node(options) if options.command == "node" else _controller(options)
@@ -101,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("version", help="print the version")
     _add_node(commands.add_parser("node", help="the kubelet plugin of one node"))
     _add_controller(commands.add_parser("controller", help="the cluster's resolver of claims"))
+    _add_config(commands.add_parser("config", help="look at a node configuration before it is applied"))
     return parser
 
 
@@ -156,6 +161,27 @@ def _add_controller(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--namespace", required=True, help="of the lease")
     parser.add_argument("--identity", required=True, help="unique among the replicas: the pod's name")
     parser.add_argument("--lease-name", default="hami-dra-controller")
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    check = parser.add_subparsers(dest="config_command", required=True).add_parser(
+        "check", help="say whether node plugins would accept it"
+    )
+    check.add_argument("file", help="a NodeConfig as YAML or JSON; - for standard input")
+    check.add_argument(
+        "--label",
+        action="append",
+        type=_label,
+        metavar="KEY=VALUE",
+        help="show the entries for a node with this label; may be repeated",
+    )
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise argparse.ArgumentTypeError(f"{text} is not KEY=VALUE")
+    return key, value
 
 
 def _port(text: str) -> int:

@@ -1,6 +1,8 @@
 """Strict decoding of NodeConfig, from YAML and from JSON."""
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from hami_dra.api.nodeconfig import CardMode, NodeConfig, Operator, WatchdogPoli
 from hami_dra.api.nodeconfig.text import parse
 from hami_dra.api.strict import ConfigError
 
+ROOT = Path(__file__).resolve().parents[3]
 HEAD = {"apiVersion": "gpu.hami.io/v1alpha1", "kind": "NodeConfig"}
 HEAD_TEXT = "apiVersion: gpu.hami.io/v1alpha1\nkind: NodeConfig\n"
 
@@ -202,3 +205,16 @@ def test_no_unknown_key_is_overlooked(key: str) -> None:
     if key not in NodeConfig.model_json_schema()["$defs"]["Entry"]["properties"]:
         with pytest.raises(ConfigError, match="unknown field"):
             decode_node_config(of({key: 1}))
+
+
+def test_the_examples_in_the_documentation_are_valid() -> None:
+    """Whoever copies one from the guide or from the README has a configuration that is accepted."""
+    guide, readme = ((ROOT / name).read_text(encoding="utf-8") for name in ("docs/configuration.md", "README.md"))
+    (example,) = [block for block in _blocks(guide) if "kind: NodeConfig" in block]
+    assert len(decode_node_config(example).entries) == 4
+    (values,) = [parse(block) for block in _blocks(readme) if block.startswith("node:")]
+    assert len(decode_node_config(of(*values["node"]["config"]["entries"])).entries) == 3
+
+
+def _blocks(text: str) -> list[str]:
+    return re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
