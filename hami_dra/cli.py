@@ -59,6 +59,8 @@ def _node(options: argparse.Namespace) -> int:
         source=options.source,
         driver_root=options.driver_root,
         host_driver_root=options.host_driver_root or options.driver_root,
+        device_root=options.device_root,
+        host_device_root=options.host_device_root or options.device_root or Path("/"),
         kubelet_root=options.kubelet_root,
         cdi_dir=options.cdi_dir,
         state_dir=options.state_dir,
@@ -128,6 +130,8 @@ def _add_node(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--driver-root", type=Path, default=Path("/"), help="where this process finds the driver")
     parser.add_argument("--host-driver-root", type=Path, help="where the runtime finds it; default: --driver-root")
+    parser.add_argument("--device-root", type=Path, help="below whose dev device files lie; default: --driver-root")
+    parser.add_argument("--host-device-root", type=Path, help="what the runtime calls it; default: --device-root")
     parser.add_argument("--kubelet-root", type=Path, default=Path("/var/lib/kubelet"))
     parser.add_argument("--cdi-dir", type=Path, default=Path("/var/run/cdi"))
     parser.add_argument("--state-dir", type=Path, default=Path("/var/lib/hami-dra"))

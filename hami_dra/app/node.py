@@ -77,6 +77,10 @@ class NodeOptions:
     """Where this process finds the driver."""
     host_driver_root: Path
     """Where the container runtime finds it."""
+    device_root: Path | None
+    """Below whose `dev` NVIDIA's device files lie, as this process sees it; None: the driver root."""
+    host_device_root: Path
+    """What the container runtime calls that."""
     kubelet_root: Path
     cdi_dir: Path
     state_dir: Path
@@ -163,6 +167,9 @@ def start_node(group: Group, options: NodeOptions, transport: Transport) -> None
 def _vendors(options: NodeOptions) -> list[Vendor]:
     """Every vendor whose cards this program knows; one that is not in the machine is not missed."""
     driver = Root(path=options.driver_root, host_path=str(options.host_driver_root))
+    devices = None
+    if options.device_root is not None:
+        devices = Root(path=options.device_root, host_path=str(options.host_device_root))
     simulated = options.source == "sim"
     roots = Roots(
         sysfs=options.sysfs,
@@ -170,7 +177,7 @@ def _vendors(options: NodeOptions) -> list[Vendor]:
         host_devices=str(options.host_driver_root),
     )
     return [
-        NvidiaDiscovery(driver=driver, sysfs=options.sysfs, proc=options.proc, simulated=simulated),
+        NvidiaDiscovery(driver=driver, devices=devices, sysfs=options.sysfs, proc=options.proc, simulated=simulated),
         AmdDiscovery(roots, regions=DmemCgroups(options.cgroup_root).regions, simulated=simulated),
     ]
 

@@ -84,6 +84,16 @@ def test_the_node_plugin_is_told_what_the_values_say(helm: Helm) -> None:
     }
 
 
+def test_device_files_may_lie_apart_from_the_libraries(helm: Helm) -> None:
+    """Read-only systems keep the driver in a directory that has no `dev`: then the host's is looked at, and named."""
+    pod = _pod(helm, "DaemonSet", {"driverRoot": "/usr/local/glibc", "deviceRoot": "/"})
+    assert _mounts(pod)["/dev"] == "/device-root/dev"
+    assert {"--device-root=/device-root", "--host-device-root=/", "--host-driver-root=/usr/local/glibc"} <= set(
+        pod["containers"][0]["args"]
+    )
+    assert "/dev" not in _mounts(_pod(helm, "DaemonSet", {}))
+
+
 def test_two_node_plugins_overlap_in_an_update(helm: Helm) -> None:
     """The new plugin is ready before the old one goes, and no port of the host stands in its way."""
     daemon_set = next(item for item in helm.template(values=SIM) if item["kind"] == "DaemonSet")

@@ -93,6 +93,25 @@ def test_cards_come_in_pci_order(root: Root) -> None:
     assert look.gpus[0].numa_node is None
 
 
+def test_device_files_may_lie_apart_from_the_libraries(root: Root, tmp_path: Path) -> None:
+    """As on read-only systems, whose driver directory has no `dev`: files are named as the host calls theirs."""
+    host = tmp_path / "host"
+    host.mkdir()
+    (root.path / "dev").rename(host / "dev")
+    nvml = FakeNvml([card(0)])
+    apart = NvidiaDiscovery(
+        driver=Root(path=root.path, host_path="/usr/local/glibc"),
+        devices=Root(path=host, host_path="/"),
+        open_library=lambda _path: nvml,
+    ).discover()
+    assert [file.host_path for file in apart.gpus[0].device_files] == ["/dev/nvidia0"]
+    driver = apart.drivers["nvidia"]
+    assert [file.host_path for file in driver.device_files] == ["/dev/nvidiactl", "/dev/nvidia-uvm"]
+    assert driver.libraries[0].host_path.startswith("/usr/local/glibc/usr/lib64/libcuda.so.")
+    with pytest.raises(DriverError, match="not below"):
+        discovery(root, nvml).discover()
+
+
 @pytest.mark.parametrize(
     ("broken", "why"),
     [
