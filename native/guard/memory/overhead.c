@@ -7,10 +7,11 @@
 #include "admit.h"
 #include "driver.h"
 #include "flight.h"
+#include "identity.h"
 #include "imports.h"
 #include "prim.h"
 
-enum { DEVICES = 64, MOST_PROCESSES = 1024, LOOKS = 3 };
+enum { DEVICES = 64, LOOKS = 3 };
 static const uint64_t NAP_NS = 1000000u;
 static const uint64_t PATIENCE_NS = 10000000000u; /* for another process that makes the share's first context */
 static const uint64_t SELDOM_NS = 500000000u;
@@ -39,6 +40,7 @@ void overhead_reset(void) {
   flight_word = 0;
   flight_own = 0;
   open_lock.word = 0;
+  identity_reset();
 }
 
 /* NULL when the device has no share here. */
@@ -72,20 +74,17 @@ static bool device_of(CUdevice device, nvmlDevice_t *out) {
 
 /* The memory of this process as the driver counts it; false when it does not know us. */
 static bool own_bytes(CUdevice device, struct overhead *overhead, uint64_t *bytes) {
-  __typeof__(&nvmlDeviceGetComputeRunningProcesses_v3) list;
   nvmlDevice_t handle;
   if (!device_of(device, &handle)) return false;
-  list = REAL(nvmlDeviceGetComputeRunningProcesses_v3);
-  nvmlProcessInfo_t *infos = prim_pages(MOST_PROCESSES * sizeof *infos);
-  unsigned int count = MOST_PROCESSES, self = (unsigned int)prim_pid();
-  bool found = false, listed = false;
-  if (list != NULL && infos != NULL) listed = list(handle, &count, infos) == NVML_SUCCESS;
+  nvmlProcessInfo_t *infos = prim_pages(IDENTITY_MOST * sizeof *infos);
+  unsigned int count;
+  bool found = false, listed = identity_list(handle, infos, &count);
   *bytes = 0;
   for (unsigned int i = 0; listed && i < count && !found; i++) {
-    found = infos[i].pid == self && infos[i].usedGpuMemory != (unsigned long long)NVML_VALUE_NOT_AVAILABLE;
+    found = identity_is(infos[i].pid) && infos[i].usedGpuMemory != (unsigned long long)NVML_VALUE_NOT_AVAILABLE;
     if (found) *bytes = infos[i].usedGpuMemory;
   }
-  prim_unmap(infos, MOST_PROCESSES * sizeof *infos);
+  prim_unmap(infos, IDENTITY_MOST * sizeof *infos);
   if (found) atomic_store(&overhead->seen, true);
   return found || (listed && atomic_load(&overhead->seen));
 }
@@ -215,13 +214,13 @@ static uint64_t expected(struct overhead_order *order, struct overhead *overhead
 }
 
 void overhead_expect(struct overhead_order *order, CUdevice device) {
-  nvmlDevice_t unused;
   *order = (struct overhead_order){.device = device};
   struct overhead *overhead = overhead_of(device);
-  if (overhead == NULL || !device_of(device, &unused)) return;
+  if (overhead == NULL || !device_of(device, &order->handle)) return;
   order->active = true;
   order->share = (unsigned)__builtin_ctzll(overhead->account.shares);
   order->taken = expected(order, overhead);
+  identity_before(order->handle);
 }
 
 static void end_learning(const struct overhead_order *order, bool known) {
@@ -236,6 +235,7 @@ CUresult overhead_admit(struct overhead_order *order) {
   if (charge(overhead, order)) return CUDA_SUCCESS;
   admit_reclaim(order->device);
   if (charge(overhead, order)) return CUDA_SUCCESS;
+  identity_after(order->handle, false);
   end_learning(order, false);
   share_count_refusal(overhead->account.shares);
   return CUDA_ERROR_OUT_OF_MEMORY;
@@ -254,13 +254,14 @@ static bool learn(struct overhead_order *order, struct overhead *overhead) {
     fits = raise(overhead, &seen);
     note(overhead);
   }
-  end_learning(order, known || !told);
+  end_learning(order, known || (!told && !identity_is_ambiguous()));
   return fits;
 }
 
 bool overhead_settle(struct overhead_order *order, CUresult result) {
   if (!order->active) return true;
   struct overhead *overhead = &devices[order->device];
+  identity_after(order->handle, result == CUDA_SUCCESS);
   if (result != CUDA_SUCCESS) {
     refund(overhead, order->taken);
     order->taken = 0;

@@ -2,7 +2,7 @@
  *
  * Only the driver knows, and NVML tells it per process.  What NVML says that this process holds beyond what it was charged for is its
  * overhead, charged to the share like everything else and measured anew whenever something happens that changes it.  Where NVML does not
- * know this process (in most pid namespaces of containers it does not) there is no figure, and nothing is charged.
+ * tell which process is this one (identity.h) there is no figure: then only contexts are charged, with what the share's others took.
  *
  * Contexts and the rest are charged apart, so that the charge is never below what the driver holds, whatever other threads do meanwhile:
  * - A context is charged with what the share's first one was seen to take, alone: before the driver makes it, and until the driver has
@@ -29,6 +29,7 @@ struct overhead_order {
   bool active, learning;
   bool beside; /* there was overhead before it */
   CUdevice device;
+  nvmlDevice_t handle;
   unsigned share;
   uint64_t taken; /* what the context is charged with */
 };

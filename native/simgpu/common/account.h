@@ -110,8 +110,9 @@ typedef struct sim_process {
 
 /* Everybody's use of one card, or with `only` of one of its GPU instances; `processes` may be NULL. */
 typedef struct sim_usage {
-  bool visible_only; /* count and list only processes that the caller's pid namespace has */
-  uint32_t only;     /* an instance word whose GPU instance counts; 0: everything on the card */
+  bool
+      visible_only; /* as NVML: list only processes that the caller's pid namespace has, or all by ids of another one */
+  uint32_t only;    /* an instance word whose GPU instance counts; 0: everything on the card */
   uint64_t used_bytes;
   uint64_t peak_bytes;
   uint32_t process_count;

@@ -116,9 +116,10 @@ typedef struct sim_header {
   uint32_t slot_high;    /* slots from here on have never been used, or have been given back */
   uint32_t cuda_version; /* 12080: what cuDriverGetVersion says */
   char driver_version[36];
-  uint32_t sums_stale; /* somebody died at work: the cards' sums have to be made anew from the slots */
-  uint32_t reaps;      /* counts slots that were taken from the dead */
-  unsigned char unused[4016];
+  uint32_t sums_stale;  /* somebody died at work: the cards' sums have to be made anew from the slots */
+  uint32_t reaps;       /* counts slots that were taken from the dead */
+  uint32_t foreign_ids; /* setting: NVML names processes by ids of another pid namespace */
+  unsigned char unused[4012];
 } sim_header;
 
 typedef struct sim_state {

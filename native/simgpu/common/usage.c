@@ -13,7 +13,8 @@
 #include "word.h"
 
 #define READ_ATTEMPTS 200
-#define SUM_ATTEMPTS 3 /* after which a reader is content with the running sum */
+#define FOREIGN_ID 1000000 /* and the slot: nobody has that id here */
+#define SUM_ATTEMPTS 3     /* after which a reader is content with the running sum */
 
 static bool read_at(int fd, void *into, size_t size, size_t offset) {
   for (size_t done = 0; done < size;) {
@@ -112,7 +113,9 @@ static void sum_up(const sim_store *store, snapshot *seen, uint32_t card, sim_us
     use.used_bytes = sim_add(use.used_bytes, seen->shared_bytes[i]);
     if (seen->slots[i].state == 0 || (use.used_bytes == 0 && use.contexts == 0)) continue;
     if (usage->only != 0 && sim_instance_parent(seen->slots[i].instance) != sim_instance_parent(usage->only)) continue;
-    if (sim_slot_owner(store->fd, i, &pid))
+    const bool lives = sim_slot_owner(store->fd, i, &pid);
+    if (lives && usage->visible_only && seen->header.foreign_ids != 0) pid = FOREIGN_ID + (pid_t)i;
+    if (lives)
       add_process(&seen->slots[i], i, pid, &use, usage);
     else
       *dead = sim_add(*dead, last_word(store, i, card));

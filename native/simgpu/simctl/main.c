@@ -18,7 +18,7 @@ static const char USAGE[] =
     "                     [--mig PROFILE,...]\n"
     "       simctl list   [--root DIR] [--json]\n"
     "       simctl set    [--root DIR] [--card INDEX] [--context-overhead SIZE] [--time-slice TIME] [--mps on|off]\n"
-    "                     [--driver-memory on|off] [--kernel NAME=TIME]...\n"
+    "                     [--driver-memory on|off] [--foreign-ids on|off] [--kernel NAME=TIME]...\n"
     "       simctl mig    enable|disable|reset [--root DIR] [--card INDEX]\n"
     "       simctl mig    create  [--root DIR] [--card INDEX] --profile NAME,... [--start SLICE]\n"
     "       simctl mig    destroy [--root DIR] [--card INDEX] [--instance ID]\n"
@@ -49,6 +49,7 @@ enum {
   OPT_TIME_SLICE,
   OPT_MPS,
   OPT_DRIVER_MEMORY,
+  OPT_FOREIGN_IDS,
   OPT_KERNEL,
   OPT_MIG
 };
@@ -68,6 +69,7 @@ static const struct option OPTIONS[] = {
     {"time-slice", required_argument, NULL, OPT_TIME_SLICE},
     {"mps", required_argument, NULL, OPT_MPS},
     {"driver-memory", required_argument, NULL, OPT_DRIVER_MEMORY},
+    {"foreign-ids", required_argument, NULL, OPT_FOREIGN_IDS},
     {"kernel", required_argument, NULL, OPT_KERNEL},
     {"mig", required_argument, NULL, OPT_MIG},
     {NULL, 0, NULL, 0},
@@ -159,6 +161,7 @@ static bool parse_option(arguments *into, int option, const char *value) {
       good = parse_time(value, MOST_TIME_NS, &into->time_slice_ns) && into->time_slice_ns >= SIM_LEAST_TIME_SLICE_NS;
       break;
     case OPT_DRIVER_MEMORY: good = parse_switch(value, &into->settings.driver_memory); break;
+    case OPT_FOREIGN_IDS: good = parse_switch(value, &into->settings.foreign_ids); break;
     case OPT_MPS: good = parse_switch(value, &into->settings.mps); break;
     case OPT_KERNEL: good = parse_kernel(&into->settings, value); break;
     case OPT_MIG: plan->mig = value; break;
@@ -195,8 +198,8 @@ static int run(const char *command, const arguments *given) {
     return simctl_create(&given->plan);
   if (strcmp(command, "list") == 0 && allowed(given, BIT(OPT_ROOT) | BIT(OPT_JSON)))
     return simctl_list(given->plan.root, (given->seen & BIT(OPT_JSON)) != 0);
-  const uint64_t settings =
-      BIT(OPT_OVERHEAD) | BIT(OPT_TIME_SLICE) | BIT(OPT_MPS) | BIT(OPT_KERNEL) | BIT(OPT_DRIVER_MEMORY);
+  const uint64_t settings = BIT(OPT_OVERHEAD) | BIT(OPT_TIME_SLICE) | BIT(OPT_MPS) | BIT(OPT_KERNEL) |
+                            BIT(OPT_DRIVER_MEMORY) | BIT(OPT_FOREIGN_IDS);
   if (strcmp(command, "set") == 0 && allowed(given, BIT(OPT_ROOT) | BIT(OPT_CARD) | settings) &&
       (given->seen & settings) != 0)
     return set(given);
@@ -219,6 +222,7 @@ int main(int argc, char **argv) {
   given.settings.card = -1;
   given.settings.mps = -1;
   given.settings.driver_memory = -1;
+  given.settings.foreign_ids = -1;
   /* Under this name, what scripts ask of NVIDIA's tool. */
   const char *name = strrchr(argv[0], '/') != NULL ? strrchr(argv[0], '/') + 1 : argv[0];
   if (strcmp(name, "nvidia-smi") == 0) {

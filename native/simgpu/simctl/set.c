@@ -39,6 +39,8 @@ int simctl_set(const char *root, const node_settings *wanted) {
     return simctl_fail("--card %d: the node has %u cards", wanted->card, node.card_count);
   for (uint32_t i = 0; i < node.card_count; i++)
     if (wanted->card < 0 || (uint32_t)wanted->card == i) set_card(store.map, node.index[i], wanted);
+  if (wanted->foreign_ids >= 0)
+    __atomic_store_n(&store.map->header.foreign_ids, (uint32_t)wanted->foreign_ids, __ATOMIC_RELAXED);
   for (uint32_t i = 0; i < wanted->kernel_count; i++)
     if (!set_kernel(&store.map->kernels, wanted->kernels[i].name, wanted->kernels[i].duration_ns))
       return simctl_fail("--kernel %s: the table is full", wanted->kernels[i].name);

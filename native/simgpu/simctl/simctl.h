@@ -36,6 +36,7 @@ typedef struct node_settings {
   const uint64_t *time_slice_ns;
   int mps;
   int driver_memory;
+  int foreign_ids;
   uint32_t kernel_count;
   struct {
     char name[112];

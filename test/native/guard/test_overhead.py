@@ -15,11 +15,11 @@ CONTEXT = 10 * MIB
 pytestmark = pytest.mark.native
 
 
-@pytest.fixture
-def node(make_node: Callable[..., Node]) -> Node:
-    """A card whose contexts take memory."""
+@pytest.fixture(params=["off", "on"], ids=["own-ids", "host-ids"])
+def node(make_node: Callable[..., Node], request: pytest.FixtureRequest) -> Node:
+    """A card whose contexts take memory; its driver lists processes by their own ids or by the host's."""
     node = make_node()
-    words = ("set", "--root", str(node.root), "--context-overhead", str(CONTEXT))
+    words = ("set", "--root", str(node.root), "--context-overhead", str(CONTEXT), "--foreign-ids", request.param)
     subprocess.run([node.simctl, *words], check=True, capture_output=True)
     return node
 
