@@ -5,6 +5,7 @@
  *         updates `checksum`, makes `sequence` even again.  A reader retries while `sequence` is odd or has changed.
  * usage   created zero-filled by the node plugin, mounted read-write at /run/hami/<share>/usage.  Its content belongs to the
  *         processes of the share, hence to the tenant: the node plugin reads it with pread and believes nothing in it.
+ *         A file of layout 1 ends with the slots; one of layout 2 has credits behind them, and is made by guards that know them.
  *
  * Integers are little-endian.  Offsets are part of the contract: a change of any of them is a change of HAMI_ABI_VERSION.  A new field
  * takes unused bytes, and zero in it means that nobody said anything.
@@ -17,6 +18,7 @@
 #include <stdint.h>
 
 #define HAMI_ABI_VERSION 1u
+#define HAMI_USAGE_ABI_VERSION 2u
 #define HAMI_LIMITS_MAGIC "HAMILIM1"
 #define HAMI_USAGE_MAGIC "HAMIUSE1"
 #define HAMI_LIMITS_SIZE 4096u
@@ -25,6 +27,9 @@
 #define HAMI_USAGE_SLOT_SIZE 128u
 #define HAMI_USAGE_BUSY_WORDS 384u
 #define HAMI_USAGE_SIZE (HAMI_USAGE_HEADER_SIZE + HAMI_USAGE_SLOTS * HAMI_USAGE_SLOT_SIZE)
+#define HAMI_USAGE_CREDITS 512u
+#define HAMI_USAGE_CREDIT_SIZE 256u
+#define HAMI_USAGE_FILE_SIZE (HAMI_USAGE_SIZE + HAMI_USAGE_CREDITS * HAMI_USAGE_CREDIT_SIZE)
 
 /* Values of hami_limits.qos. */
 enum { HAMI_QOS_FIXED_SHARE = 0, HAMI_QOS_BURST_SHARE = 1, HAMI_QOS_BEST_EFFORT = 2 };
@@ -49,20 +54,21 @@ enum { HAMI_PRIORITY_LOW = 0, HAMI_PRIORITY_NORMAL = 1, HAMI_PRIORITY_HIGH = 2 }
   X(uint64_t, managed_limit_bytes, 0, 288, "managed memory allowed beyond memory_limit_bytes; 0: none")
 
 /* The first page of a usage file.  magic is the last field a creator writes. */
-#define HAMI_USAGE_FIELDS(X)                                                                  \
-  X(char, magic, 8, 0, "HAMI_USAGE_MAGIC once the file is initialised, zero before")          \
-  X(uint32_t, abi_version, 0, 8, "HAMI_ABI_VERSION of the guard that initialised the file")   \
-  X(uint32_t, recounts, 0, 12, "grows by one when a recount begins and when it ends")         \
-  X(uint64_t, used_bytes, 0, 16, "sum of used_bytes over the slots")                          \
-  X(uint64_t, peak_bytes, 0, 24, "highest used_bytes ever seen")                              \
-  X(uint64_t, refused_total, 0, 32, "allocations refused because of the limit")               \
-  X(uint64_t, deaths_total, 0, 40, "processes whose charge was taken back after their death") \
-  X(int64_t, bucket_ns, 0, 48, "GPU time that may still be used; negative: owed")             \
-  X(uint64_t, bucket_at_ns, 0, 56, "CLOCK_MONOTONIC up to which the bucket was filled")       \
-  X(uint64_t, gpu_time_ns, 0, 64, "GPU time charged since the file was made")                 \
-  X(uint64_t, throttled_ns, 0, 72, "time that launches waited, summed over threads")          \
-  X(uint64_t, managed_bytes, 0, 80, "sum of managed_bytes over the slots")                    \
-  X(uint64_t, context_bytes, 0, 88, "1 + what the driver takes for a context; 0: not known")  \
+#define HAMI_USAGE_FIELDS(X)                                                                   \
+  X(char, magic, 8, 0, "HAMI_USAGE_MAGIC once the file is initialised, zero before")           \
+  X(uint32_t, abi_version, 0, 8, "HAMI_USAGE_ABI_VERSION; 1: a file without credits")          \
+  X(uint32_t, recounts, 0, 12, "grows by one when a recount begins and when it ends")          \
+  X(uint64_t, used_bytes, 0, 16, "sum of used_bytes over the slots and of bytes over credits") \
+  X(uint64_t, peak_bytes, 0, 24, "highest used_bytes ever seen")                               \
+  X(uint64_t, refused_total, 0, 32, "allocations refused because of the limit")                \
+  X(uint64_t, deaths_total, 0, 40, "processes whose charge was taken back after their death")  \
+  X(int64_t, bucket_ns, 0, 48, "GPU time that may still be used; negative: owed")              \
+  X(uint64_t, bucket_at_ns, 0, 56, "CLOCK_MONOTONIC up to which the bucket was filled")        \
+  X(uint64_t, gpu_time_ns, 0, 64, "GPU time charged since the file was made")                  \
+  X(uint64_t, throttled_ns, 0, 72, "time that launches waited, summed over threads")           \
+  X(uint64_t, managed_bytes, 0, 80, "sum of managed_bytes over the slots")                     \
+  X(uint64_t, context_bytes, 0, 88, "1 + what the driver takes for a context; 0: not known")   \
+  X(uint64_t, credits, 0, 96, "credits from this index on were never in use")                  \
   X(uint64_t, busy, 384, 1024, "when the device worked for the share: cells of time, see guard/compute/busy.h")
 
 /* One process.  A slot belongs to the process that holds the POSIX record lock on the byte of the usage file at
@@ -81,6 +87,16 @@ enum { HAMI_PRIORITY_LOW = 0, HAMI_PRIORITY_NORMAL = 1, HAMI_PRIORITY_HIGH = 2 }
   X(uint64_t, overhead_bytes, 0, 72, "part of used_bytes that the driver took by itself: contexts, modules") \
   X(uint64_t, moving_bytes, 0, 80, "part of used_bytes that the header may or may not have in its sum")      \
   X(uint64_t, moving_managed_bytes, 0, 88, "the same of managed_bytes")
+
+/* One piece of device memory that processes handed to each other: in no slot's used_bytes, and charged as long as any process holds it.
+ * Changed by whoever holds the record lock on the byte at HAMI_USAGE_SIZE + HAMI_USAGE_SLOTS + 2. */
+#define HAMI_USAGE_CREDIT_FIELDS(X)                                                        \
+  X(uint32_t, state, 0, 0, "0: free, 1: in use, 2: being made, 3: being ended")            \
+  X(uint32_t, generation, 0, 4, "grows by one with each use of the place")                 \
+  X(uint64_t, bytes, 0, 8, "what is charged for it, once")                                 \
+  X(uint32_t, payer, 0, 16, "slot that it is shown with while that is one of its holders") \
+  X(uint64_t, key, 8, 24, "what its holders know it by, see guard/shares/credit.h")        \
+  X(uint64_t, holders, 16, 88, "a bit for each slot whose process holds it")
 
 /* The structures, written out so that they read as documentation; native/guard/abi_check.c holds them to the lists above. */
 typedef struct hami_limits {
@@ -116,7 +132,8 @@ typedef struct hami_usage_header {
   uint64_t throttled_ns;
   uint64_t managed_bytes;
   uint64_t context_bytes;
-  unsigned char unused[1024u - 96u];
+  uint64_t credits;
+  unsigned char unused[1024u - 104u];
   uint64_t busy[HAMI_USAGE_BUSY_WORDS];
 } hami_usage_header;
 
@@ -137,9 +154,21 @@ typedef struct hami_usage_slot {
   unsigned char unused[HAMI_USAGE_SLOT_SIZE - 96u];
 } hami_usage_slot;
 
+typedef struct hami_usage_credit {
+  uint32_t state;
+  uint32_t generation;
+  uint64_t bytes;
+  uint32_t payer;
+  uint32_t reserved;
+  uint64_t key[8];
+  uint64_t holders[HAMI_USAGE_SLOTS / 64u];
+  unsigned char unused[HAMI_USAGE_CREDIT_SIZE - 216u];
+} hami_usage_credit;
+
 typedef struct hami_usage {
   hami_usage_header header;
   hami_usage_slot slots[HAMI_USAGE_SLOTS];
+  hami_usage_credit credits[HAMI_USAGE_CREDITS];
 } hami_usage;
 
 #endif

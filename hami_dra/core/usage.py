@@ -19,6 +19,8 @@ MOST: Final = 2**63 - 1
 _MAGIC = abi.USAGE_MAGIC.encode()
 _STATES = struct.Struct("<" + f"I{abi.USAGE_SLOT_SIZE - 4}x" * abi.USAGE_SLOTS)
 _IN_USE = 1
+_LAYOUTS = range(1, abi.USAGE_ABI_VERSION + 1)
+"""1 has no credits; all else lies where it lay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +64,7 @@ def decode(page: bytes) -> Usage | None:
     """The content of a usage file; None for one that no process has initialised, or that is none."""
     if len(page) < abi.USAGE_SIZE or page[: len(_MAGIC)] != _MAGIC:
         return None
-    if _u32(page, abi.USAGE_ABI_VERSION_OFFSET) != abi.ABI_VERSION:
+    if _u32(page, abi.USAGE_ABI_VERSION_OFFSET) not in _LAYOUTS:
         return None
     states: tuple[int, ...] = _STATES.unpack_from(page, abi.USAGE_HEADER_SIZE)
     return Usage(

@@ -103,4 +103,4 @@ class ShareDirectory:
         make_directory(own, mode=_DIRECTORY_MODE)
         if not (own / "limits").exists():
             write_atomic(own / "limits", encode(limits), mode=_LIMITS_MODE)
-        create_zeroed(own / "usage", size=abi.USAGE_SIZE, mode=_USAGE_MODE)
+        create_zeroed(own / "usage", size=abi.USAGE_FILE_SIZE, mode=_USAGE_MODE)

@@ -22,6 +22,7 @@ _STRUCTURES = {
     "limits": ("HAMI_LIMITS_FIELDS", "LIMITS_SIZE"),
     "usage": ("HAMI_USAGE_FIELDS", "USAGE_HEADER_SIZE"),
     "usage_slot": ("HAMI_USAGE_SLOT_FIELDS", "USAGE_SLOT_SIZE"),
+    "usage_credit": ("HAMI_USAGE_CREDIT_FIELDS", "USAGE_CREDIT_SIZE"),
 }
 _TYPE_SIZES = {"char": 1, "uint32_t": 4, "int32_t": 4, "int64_t": 8, "uint64_t": 8}
 

@@ -17,7 +17,10 @@ __all__ = ["TARGETS", "Result", "fuzz"]
 
 TARGETS = ("limits", "usage")
 _GUARD = REPOSITORY / "native" / "guard"
-_UNDER_TEST = (_GUARD / "os/lock.c", _GUARD / "os/prim.c", _GUARD / "shares/limits.c", *_GUARD.glob("shares/usage*.c"))
+_UNDER_TEST = (
+    *(_GUARD / name for name in ("os/lock.c", "os/prim.c", "shares/credit.c", "shares/limits.c")),
+    *_GUARD.glob("shares/usage*.c"),
+)
 _FLAGS = (
     *("-std=gnu17", "-O1", "-g", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"),
     *("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),

@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include "device.h"
+#include "exports.h"
 #include "gate.h"
 #include "graph.h"
 #include "imports.h"
@@ -58,6 +59,7 @@ static void set_up(struct process_page *where) {
       continue;
     ledger_reset();
     device_reset();
+    export_reset();
     import_reset();
     overhead_reset();
     pool_reset();

@@ -70,8 +70,10 @@ void admit_refund(const ledger_entry *entry) {
     pool_freed((CUmemoryPool)(uintptr_t)entry->owner, entry->bytes);
   } else if (entry->account == ACCOUNT_MANAGED) {
     share_release_managed(entry->share, entry->bytes);
-  } else if (entry->account == ACCOUNT_IMPORT) {
+  } else if (entry->account == ACCOUNT_IMPORT || entry->account == ACCOUNT_JOINT) {
     import_refund(entry);
+  } else if (entry->account == ACCOUNT_CREDIT) {
+    share_credit_drop(entry->share, (int)entry->bytes);
   } else if (entry->account == ACCOUNT_EXTERNAL) {
     import_unmapped(entry);
   } else if (entry->bytes != 0) {

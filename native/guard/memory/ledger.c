@@ -139,6 +139,17 @@ void ledger_raise(enum ledger_kind kind, uint64_t key, ledger_entry *charge) {
   *charge = less;
 }
 
+bool ledger_change(const ledger_entry *from, const ledger_entry *to) {
+  struct shard *shard = shard_of(hash(from->kind, from->key));
+  GUARD_HOLD(&shard->lock);
+  ledger_entry *entry = find(shard, (enum ledger_kind)from->kind, from->key);
+  if (entry == NULL || entry->account != from->account || entry->bytes != from->bytes || entry->share != from->share)
+    return false;
+  entry->account = to->account;
+  entry->bytes = to->bytes;
+  return true;
+}
+
 struct wanted {
   enum ledger_kind kind;
   uint64_t owner; /* 0: any */

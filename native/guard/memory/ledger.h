@@ -30,6 +30,8 @@ enum ledger_account {
   ACCOUNT_POOL,      /* the pool that is its owner */
   ACCOUNT_MANAGED,   /* the share, as managed memory beyond its part of the card */
   ACCOUNT_IMPORT,    /* the share, as memory of others */
+  ACCOUNT_CREDIT,    /* a credit of the share (credit.h), which its bytes name: memory that was exported */
+  ACCOUNT_JOINT,     /* the same, as memory of others */
   ACCOUNT_EXTERNAL,  /* the LEDGER_IMPORT whose key its bytes are */
 };
 
@@ -61,6 +63,8 @@ bool ledger_get(enum ledger_kind kind, uint64_t key, ledger_entry *out);
 uint32_t ledger_refer(enum ledger_kind kind, uint64_t key, int32_t change);
 /* Makes an entry's charge that of *charge if that is more; what the entry does not have is in *charge afterwards. */
 void ledger_raise(enum ledger_kind kind, uint64_t key, ledger_entry *charge);
+/* Makes an entry's bytes and account those of *to, if they still are those of *from. */
+bool ledger_change(const ledger_entry *from, const ledger_entry *to);
 /* Gives what belongs to an owner to another one.  Looks at all entries. */
 void ledger_bequeath(uint64_t from, uint64_t to);
 /* Removes some entry of the kind with this owner; false when there is none (left).  Looks at all entries. */

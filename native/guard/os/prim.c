@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { RAISED_FD = 200, MADV_WIPEONFORK_VALUE = 18, STATFS_READONLY = 1 };
+enum { RAISED_FD = 200, MADV_WIPEONFORK_VALUE = 18, STATFS_READONLY = 1, OFD_SETLK = 37 };
 
 /* The C library's wrappers of these calls are cancellation points; syscall() is not. */
 static long call(long number, long a, long b, long c, long d) {
@@ -114,6 +114,23 @@ int prim_byte_holder(int fd, uint64_t offset, int32_t *pid) {
 int prim_byte_held(int fd, uint64_t offset) {
   int32_t pid;
   return prim_byte_holder(fd, offset, &pid);
+}
+
+int prim_mark(int fd, uint64_t offset, uint64_t bytes) {
+  struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = (off_t)offset, .l_len = (off_t)bytes};
+  return (int)call(SYS_fcntl, fd, OFD_SETLK, (long)&lock, 0);
+}
+
+size_t prim_read(int fd, void *out, size_t room) {
+  size_t filled = 0;
+  for (long more = 1; filled < room && more > 0; filled += more > 0 ? (size_t)more : 0)
+    more = call(SYS_read, fd, (long)((char *)out + filled), (long)(room - filled), 0);
+  return filled;
+}
+
+int prim_random(void *out, size_t size) {
+  PRIM_AUTOCLOSE int fd = prim_open("/dev/urandom", false);
+  return fd >= 0 && prim_read(fd, out, size) == size ? 0 : -1;
 }
 
 void prim_futex_wait(uint32_t *word, uint32_t expected, uint64_t timeout_ns, bool shared) {

@@ -46,6 +46,14 @@ int prim_byte_held(int fd, uint64_t offset);
 /* As prim_byte_held, and who that is, as our pid namespace has it: 0 when it has no such process. */
 int prim_byte_holder(int fd, uint64_t offset, int32_t *pid);
 
+/* A reader's lock on a range of the file that belongs to the open file description, whoever has it. */
+int prim_mark(int fd, uint64_t offset, uint64_t bytes);
+
+/* Reads the file to its end or until the room is full; how much that was. */
+size_t prim_read(int fd, void *out, size_t room);
+/* 0 when all of it was filled. */
+int prim_random(void *out, size_t size);
+
 /* Waits while *word == expected, at most timeout_ns.  shared: other processes may wake. */
 void prim_futex_wait(uint32_t *word, uint32_t expected, uint64_t timeout_ns, bool shared);
 void prim_futex_wake(uint32_t *word, int count, bool shared);

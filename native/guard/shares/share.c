@@ -203,6 +203,25 @@ void share_release_managed(unsigned share, uint64_t bytes) {
   usage_release(&shares[share].usage, USAGE_MANAGED, bytes);
 }
 
+int share_credit_hold(const credit_key *key, uint64_t bytes, unsigned *share) {
+  int credit = CREDIT_NONE;
+  for (*share = 0; *share < share_count(); ++*share) {
+    credit = credit_hold(&shares[*share].usage, key, bytes);
+    if (credit != CREDIT_NONE) break;
+  }
+  return credit;
+}
+
+int share_credit_make(unsigned share, enum credit_role role, const credit_key *key, uint64_t bytes) {
+  return credit_make(&shares[share].usage, role, key, bytes);
+}
+
+void share_credit_drop(unsigned share, int credit) { credit_drop(&shares[share].usage, credit); }
+
+void share_credit_tell(unsigned share, int credit, credit_key *key, uint64_t *bytes) {
+  credit_tell(&shares[share].usage, credit, key, bytes);
+}
+
 static void add_to(struct share_sum *sum, uint64_t limit, uint64_t used, bool known) {
   sum->limit_bytes = usage_add(sum->limit_bytes, limit);
   sum->used_bytes = usage_add(sum->used_bytes, known ? used : limit);

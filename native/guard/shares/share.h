@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "credit.h"
 #include "hami_abi.h"
 
 #ifndef GUARD_SHARE_ROOT
@@ -60,6 +61,11 @@ void share_learned_context(unsigned share, bool known, uint64_t bytes);
 /* Counts one request that none of the shares had room for. */
 void share_count_refusal(share_set shares);
 void share_release(unsigned share, uint64_t bytes);
+/* Memory that processes of a share hold together, see credit.h.  Any of the container's shares may know the key. */
+int share_credit_hold(const credit_key *key, uint64_t bytes, unsigned *share);
+int share_credit_make(unsigned share, enum credit_role role, const credit_key *key, uint64_t bytes);
+void share_credit_drop(unsigned share, int credit);
+void share_credit_tell(unsigned share, int credit, credit_key *key, uint64_t *bytes);
 void share_look(share_set shares, struct share_view *out);
 
 /* One process of the shares, in our pid namespace; pid 0: it lives in another. */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "credit.h"
 #include "prim.h"
 
 enum { INIT_TRIES = 1000 };
@@ -20,6 +21,8 @@ void usage_forget(guard_usage *usage) {
   usage->slot = USAGE_NO_SLOT;
   memset(usage->held, 0, sizeof usage->held);
   usage->overhead = 0;
+  usage->credited = 0;
+  usage->credits = NULL; /* a parent's stay mapped, as its ledger does */
 }
 
 /* The magic as one word, so that it is there whole or not at all. */
@@ -35,8 +38,13 @@ static bool is_initialised(hami_usage *shared) {
   return __atomic_load_n(magic_of(shared), __ATOMIC_ACQUIRE) == magic_word();
 }
 
+/* Files that were made before there were credits end with the slots. */
+static size_t size_of(const struct prim_file *file) {
+  return file->size < HAMI_USAGE_FILE_SIZE ? HAMI_USAGE_SIZE : HAMI_USAGE_FILE_SIZE;
+}
+
 /* The first process of the share writes the header; the byte behind the slots' bytes says who that is. */
-static int initialise(hami_usage *shared, int fd) {
+static int initialise(hami_usage *shared, size_t size, int fd) {
   static uint32_t nap;
   for (int tries = 0; !is_initialised(shared); tries++) {
     if (tries == INIT_TRIES) return -ETIMEDOUT;
@@ -45,13 +53,15 @@ static int initialise(hami_usage *shared, int fd) {
       continue;
     }
     if (!is_initialised(shared)) {
-      memset(shared, 0, sizeof *shared);
-      shared->header.abi_version = HAMI_ABI_VERSION;
+      memset(shared, 0, size);
+      shared->header.abi_version = size == HAMI_USAGE_SIZE ? 1 : HAMI_USAGE_ABI_VERSION;
       __atomic_store_n(magic_of(shared), magic_word(), __ATOMIC_RELEASE);
     }
     (void)prim_byte_drop(fd, usage_byte(HAMI_USAGE_SLOTS));
   }
-  return shared->header.abi_version == HAMI_ABI_VERSION ? 0 : -EPROTO;
+  bool known = shared->header.abi_version == 1 ||
+               (shared->header.abi_version == HAMI_USAGE_ABI_VERSION && size == HAMI_USAGE_FILE_SIZE);
+  return known ? 0 : -EPROTO;
 }
 
 static int open_file(guard_usage *usage, struct prim_file *file, guard_error *err) {
@@ -70,20 +80,21 @@ static int attach(guard_usage *usage, guard_error *err) {
   struct prim_file file;
   int fd = open_file(usage, &file, err);
   if (fd < 0) return fd;
-  hami_usage *shared = prim_map(fd, sizeof *shared, true);
+  hami_usage *shared = prim_map(fd, size_of(&file), true);
   if (shared == NULL) {
     prim_close(fd);
     return guard_fail(err, ENOMEM, "usage: cannot be mapped");
   }
-  int result = initialise(shared, fd);
+  int result = initialise(shared, size_of(&file), fd);
   if (result < 0) {
-    prim_unmap(shared, sizeof *shared);
+    prim_unmap(shared, size_of(&file));
     prim_close(fd);
     return guard_fail(err, -result, "usage: cannot be initialised");
   }
   usage->fd = fd;
   usage->device = file.device;
   usage->inode = file.inode;
+  usage->has_credits = shared->header.abi_version == HAMI_USAGE_ABI_VERSION;
   usage->shared = shared;
   return 0;
 }
@@ -124,9 +135,9 @@ static bool slot_is_ours(const guard_usage *usage) {
 }
 
 /* The slot's byte is ours, its content still its predecessor's. */
-static void move_in(guard_usage *usage, uint32_t index) {
+static bool move_in(guard_usage *usage, uint32_t index) {
   hami_usage_slot *slot = &usage->shared->slots[index];
-  usage_retire(usage, index);
+  if (!usage_retire(usage, index)) return false;
   usage->slot = (int)index;
   usage->started_ns = prim_boottime_ns();
   slot->pid = prim_pid();
@@ -134,6 +145,7 @@ static void move_in(guard_usage *usage, uint32_t index) {
   __atomic_store_n(&slot->state, 1u, __ATOMIC_RELEASE);
   usage_publish(usage);
   usage_retire_dead(usage); /* also for whoever reads the counter from outside: the dead do not stay in it */
+  return true;
 }
 
 /* A slot for this process: first a free one, then one whose owner died. */
@@ -144,8 +156,8 @@ static int claim(guard_usage *usage, guard_error *err) {
       uint32_t state = __atomic_load_n(&usage->shared->slots[i].state, __ATOMIC_RELAXED);
       if ((state != 0) != (reuse != 0)) continue;
       if (prim_byte_take(usage->fd, usage_byte(i)) != 0) continue;
-      move_in(usage, i);
-      return 0;
+      if (move_in(usage, i)) return 0;
+      (void)prim_byte_drop(usage->fd, usage_byte(i));
     }
   }
   return guard_fail(err, EUSERS, "usage: no free slot");
@@ -160,6 +172,17 @@ int usage_enter(guard_usage *usage, guard_error *err) {
 }
 
 /* ---- what others hold ---- */
+
+/* Those of the credits that are put down to this slot, or to any living process. */
+static uint64_t credits_of(const guard_usage *usage, uint32_t slot) {
+  uint64_t sum = 0, mark;
+  for (uint32_t i = 0; i < credit_count(usage); i++) {
+    uint32_t payer = credit_payer(usage, i);
+    if (payer != HAMI_USAGE_SLOTS && (payer == slot || slot == HAMI_USAGE_SLOTS))
+      sum = usage_add(sum, credit_bytes(usage, i, &mark));
+  }
+  return sum;
+}
 
 static void add_slot(const guard_usage *usage, uint32_t index, uint64_t bytes[USAGE_KINDS]) {
   const hami_usage_slot *slot = &usage->shared->slots[index];
@@ -182,6 +205,7 @@ int usage_view(guard_usage *usage, uint64_t bytes[USAGE_KINDS], guard_error *err
   result = reattach(usage, err);
   if (result < 0) return result;
   for (uint32_t i = 0; i < HAMI_USAGE_SLOTS; i++) add_slot(usage, i, bytes);
+  bytes[USAGE_DEVICE] = usage_add(bytes[USAGE_DEVICE], credits_of(usage, HAMI_USAGE_SLOTS));
   return 0;
 }
 
@@ -197,6 +221,7 @@ int usage_processes(guard_usage *usage, struct usage_process *out, int room) {
     if (__atomic_load_n(&slot->state, __ATOMIC_RELAXED) == 0) continue;
     if (own) process = (struct usage_process){prim_pid(), usage->held[USAGE_DEVICE]};
     if (!own && prim_byte_holder(usage->fd, usage_byte(i), &process.pid) != 1) continue;
+    process.used_bytes = usage_add(process.used_bytes, credits_of(usage, i));
     if (count < room) out[count] = process;
     count++;
   }

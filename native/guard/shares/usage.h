@@ -11,6 +11,7 @@
  * a slot is raised before the counter is and lowered after it, and says meanwhile how much of it is moving.  So whoever finds the slot
  * of a dead process can take out of the counter what was in it for certain.  What the dead leave behind beyond that, and what garbage
  * does, a recount repairs: two equal looks at all slots, and a swap that fails when the counter changed meanwhile.
+ * What processes hold together is in no slot but in a credit, which the counter has as well (credit.h).
  */
 #ifndef GUARD_USAGE_H
 #define GUARD_USAGE_H
@@ -32,12 +33,15 @@ typedef struct guard_usage {
   hami_usage *shared;
   uint64_t device; /* of the file, with inode: is fd still ours? */
   uint64_t inode;
-  uint64_t held[USAGE_KINDS]; /* bytes charged to this process */
-  uint64_t overhead;          /* part of held[USAGE_DEVICE] */
-  uint64_t started_ns;        /* as written to our slot */
-  uint64_t checked_ns;        /* when fd was last seen to be ours */
+  uint64_t held[USAGE_KINDS];   /* bytes charged to this process */
+  uint64_t overhead;            /* part of held[USAGE_DEVICE] */
+  uint64_t credited;            /* sum of the credits that this process holds, beside held[USAGE_DEVICE] */
+  struct usage_credit *credits; /* which these are, see credit.c; NULL before the first */
+  uint64_t started_ns;          /* as written to our slot */
+  uint64_t checked_ns;          /* when fd was last seen to be ours */
   int fd;
   int slot;
+  bool has_credits; /* the file has room for them */
   char path[USAGE_PATH_SIZE];
 } guard_usage;
 
@@ -52,7 +56,7 @@ int usage_reserve(guard_usage *usage, enum usage_kind kind, uint64_t bytes, uint
 void usage_force(guard_usage *usage, uint64_t bytes);
 /* Gives bytes back, at most what this process holds.  Cannot fail: what the file does not take now it takes with the next call. */
 void usage_release(guard_usage *usage, enum usage_kind kind, uint64_t bytes);
-/* Device memory charged to this process. */
+/* Device memory charged to this process, and what is charged for memory that it holds with others. */
 uint64_t usage_held(guard_usage *usage);
 /* Says how much of what this process was charged for the driver took by itself. */
 void usage_note_overhead(guard_usage *usage, uint64_t bytes);
@@ -84,10 +88,17 @@ hami_usage *usage_join(guard_usage *usage, int *slot);
 int usage_enter(guard_usage *usage, guard_error *err);
 /* Takes the charges of the dead out of the counters. */
 void usage_retire_dead(guard_usage *usage);
-/* Takes one slot's charge out of the counters and empties it; its byte is ours. */
-void usage_retire(guard_usage *usage, uint32_t index);
+/* Takes one slot's charge out of the counters and empties it; its byte is ours.  False: it cannot be done now. */
+bool usage_retire(guard_usage *usage, uint32_t index);
 /* Puts all that this process holds into its fresh slot and into the counters. */
 void usage_publish(guard_usage *usage);
+/* usage_release without its lock. */
+void usage_give_back(guard_usage *usage, enum usage_kind kind, uint64_t bytes);
+/* Takes bytes of device memory out of the counter in the header, which are in no slot. */
+void usage_lower_total(guard_usage *usage, uint64_t bytes);
+/* Around a change of a counter and of what it sums up. */
+uint32_t usage_change_begins(const guard_usage *usage);
+void usage_change_ends(guard_usage *usage, uint32_t began);
 
 static inline uint64_t usage_byte(uint32_t slot) { return (uint64_t)HAMI_USAGE_SIZE + slot; }
 

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "credit.h"
 #include "prim.h"
 #include "usage.h"
 
@@ -54,19 +55,41 @@ static void note_peak(hami_usage_header *header, enum usage_kind kind, uint64_t 
   }
 }
 
+/* header.recounts: odd while a recount is under way (or its maker died at it), and a bit for whoever wants another one. */
+enum { UNDER_WAY = 1 };
+static const uint32_t AGAIN = 0x80000000u;
+
+/* A change of a counter that met a recount may be in it twice: seen in the slot by the recount, and added by its owner. */
+uint32_t usage_change_begins(const guard_usage *usage) {
+  return __atomic_load_n(&usage->shared->header.recounts, __ATOMIC_SEQ_CST);
+}
+
+/* True when it did, or when somebody wishes for a recount. */
+static bool has_met(const guard_usage *usage, uint32_t began) {
+  uint32_t now = __atomic_load_n(&usage->shared->header.recounts, __ATOMIC_SEQ_CST);
+  return now != began || (now & (AGAIN | UNDER_WAY)) != 0;
+}
+
 /* ---- the dead ---- */
 
-void usage_retire(guard_usage *usage, uint32_t index) {
-  uint64_t gone[USAGE_KINDS];
+void usage_lower_total(guard_usage *usage, uint64_t bytes) { lower(&usage->shared->header.used_bytes, bytes); }
+
+/* The counter goes first, as with every release: a recount meanwhile makes it too high and not too low.  Whoever has to do it again
+ * because we died at it takes nothing out a second time. */
+bool usage_retire(guard_usage *usage, uint32_t index) {
   hami_usage_slot *slot = &usage->shared->slots[index];
+  uint32_t began = usage_change_begins(usage);
+  if (slot->state != 0 && !credit_bury(usage, index)) return false;
   for (int kind = 0; kind < USAGE_KINDS; kind++) {
     struct fields fields = fields_of(usage->shared, index, (enum usage_kind)kind);
-    gone[kind] = usage_sub(usage_load(fields.used), usage_load(fields.moving));
+    uint64_t used = usage_load(fields.used), gone = usage_sub(used, usage_load(fields.moving));
+    usage_store(fields.moving, used);
+    lower(fields.total, gone);
   }
   if (slot->state != 0) __atomic_fetch_add(&usage->shared->header.deaths_total, 1, __ATOMIC_RELAXED);
   memset(slot, 0, sizeof *slot);
-  lower(&usage->shared->header.used_bytes, gone[USAGE_DEVICE]);
-  lower(&usage->shared->header.managed_bytes, gone[USAGE_MANAGED]);
+  if (has_met(usage, began)) __atomic_fetch_or(&usage->shared->header.recounts, AGAIN, __ATOMIC_SEQ_CST);
+  return true;
 }
 
 static bool is_empty(const hami_usage_slot *slot) {
@@ -78,8 +101,9 @@ void usage_retire_dead(guard_usage *usage) {
   for (uint32_t i = 0; i < HAMI_USAGE_SLOTS; i++) {
     if ((int)i == usage->slot || is_empty(&usage->shared->slots[i])) continue;
     if (prim_byte_held(usage->fd, usage_byte(i)) != 0 || prim_byte_take(usage->fd, usage_byte(i)) != 0) continue;
-    usage_retire(usage, i);
+    bool retired = usage_retire(usage, i);
     (void)prim_byte_drop(usage->fd, usage_byte(i));
+    if (!retired) return;
   }
 }
 
@@ -88,13 +112,22 @@ void usage_retire_dead(guard_usage *usage) {
 struct look {
   uint64_t used[HAMI_USAGE_SLOTS];
   uint64_t allocations[HAMI_USAGE_SLOTS]; /* tells equal figures of different times apart */
+  uint64_t credits[HAMI_USAGE_CREDITS];   /* after the slots, as what leaves a slot is in a credit before */
+  uint64_t marks[HAMI_USAGE_CREDITS];     /* as allocations */
 };
+
+static uint32_t credits_in(const guard_usage *usage, enum usage_kind kind) {
+  return kind == USAGE_DEVICE ? credit_count(usage) : 0;
+}
 
 static void look_at(guard_usage *usage, enum usage_kind kind, struct look *out) {
   for (uint32_t i = 0; i < HAMI_USAGE_SLOTS; i++) {
     out->used[i] = usage_load(fields_of(usage->shared, i, kind).used);
     out->allocations[i] = usage_load(&usage->shared->slots[i].allocations_total);
   }
+  memset(out->credits, 0, sizeof out->credits);
+  memset(out->marks, 0, sizeof out->marks);
+  for (uint32_t i = 0; i < credits_in(usage, kind); i++) out->credits[i] = credit_bytes(usage, i, &out->marks[i]);
 }
 
 static bool recount_once(guard_usage *usage, enum usage_kind kind, struct look looks[2]) {
@@ -105,20 +138,18 @@ static bool recount_once(guard_usage *usage, enum usage_kind kind, struct look l
   look_at(usage, kind, &looks[1]);
   if (memcmp(&looks[0], &looks[1], sizeof looks[0]) != 0) return false;
   for (uint32_t i = 0; i < HAMI_USAGE_SLOTS; i++) sum = usage_add(sum, looks[0].used[i]);
+  for (uint32_t i = 0; i < HAMI_USAGE_CREDITS; i++) sum = usage_add(sum, looks[0].credits[i]);
   return before == sum || swap(total, before, sum);
 }
 
 /* True while the counter says more than the slots do: a recount would bring it down. */
 static bool is_suspect(guard_usage *usage, enum usage_kind kind) {
-  uint64_t sum = 0;
+  uint64_t sum = 0, mark;
   for (uint32_t i = 0; i < HAMI_USAGE_SLOTS; i++)
     sum = usage_add(sum, usage_load(fields_of(usage->shared, i, kind).used));
+  for (uint32_t i = 0; i < credits_in(usage, kind); i++) sum = usage_add(sum, credit_bytes(usage, i, &mark));
   return usage_load(fields_of(usage->shared, 0, kind).total) > sum;
 }
-
-/* header.recounts: odd while a recount is under way (or its maker died at it), and a bit for whoever wants another one. */
-enum { UNDER_WAY = 1 };
-static const uint32_t AGAIN = 0x80000000u;
 
 static void recount_now(guard_usage *usage, struct look looks[2]) {
   uint32_t *recounts = &usage->shared->header.recounts;
@@ -149,23 +180,18 @@ static void recount(guard_usage *usage) {
   prim_unmap(looks, 2 * sizeof *looks);
 }
 
-/* A change of a counter that met a recount may be in it twice: seen in the slot by the recount, and added by its owner. */
-static uint32_t change_begins(guard_usage *usage) {
-  return __atomic_load_n(&usage->shared->header.recounts, __ATOMIC_SEQ_CST);
-}
-
-static void change_ends(guard_usage *usage, uint32_t began) {
-  uint32_t now = __atomic_load_n(&usage->shared->header.recounts, __ATOMIC_SEQ_CST);
-  if (__builtin_expect(now != began || (now & (AGAIN | UNDER_WAY)) != 0, 0)) recount(usage);
+void usage_change_ends(guard_usage *usage, uint32_t began) {
+  if (__builtin_expect(has_met(usage, began), 0)) recount(usage);
 }
 
 /* ---- our own ---- */
 
 static bool try_reserve(guard_usage *usage, enum usage_kind kind, uint64_t bytes, uint64_t limit) {
   /* whatever the file says, this process alone does not pass the limit */
-  if (limit != 0 && usage_add(usage->held[kind], bytes) > limit) return false;
+  uint64_t own = usage_add(usage->held[kind], kind == USAGE_DEVICE ? usage->credited : 0);
+  if (limit != 0 && usage_add(own, bytes) > limit) return false;
   struct fields fields = fields_of(usage->shared, (uint32_t)usage->slot, kind);
-  uint32_t began = change_begins(usage);
+  uint32_t began = usage_change_begins(usage);
   usage_store(fields.moving, bytes);
   usage_store(fields.used, usage_add(usage->held[kind], bytes));
   uint64_t reached = 0;
@@ -176,7 +202,7 @@ static bool try_reserve(guard_usage *usage, enum usage_kind kind, uint64_t bytes
     usage_store(fields.used, usage->held[kind]);
   }
   usage_store(fields.moving, 0);
-  change_ends(usage, began);
+  usage_change_ends(usage, began);
   if (room) note_peak(&usage->shared->header, kind, reached);
   return room;
 }
@@ -189,6 +215,7 @@ int usage_reserve(guard_usage *usage, enum usage_kind kind, uint64_t bytes, uint
   usage_store(&slot->allocations_total, usage_load(&slot->allocations_total) + 1);
   bool room = try_reserve(usage, kind, bytes, limit);
   if (!room && bytes <= limit) {
+    credit_settle(usage);
     usage_retire_dead(usage);
     room = try_reserve(usage, kind, bytes, limit);
   }
@@ -208,24 +235,29 @@ void usage_force(guard_usage *usage, uint64_t bytes) {
   }
 }
 
-void usage_release(guard_usage *usage, enum usage_kind kind, uint64_t bytes) {
-  GUARD_HOLD(&usage->lock);
+void usage_give_back(guard_usage *usage, enum usage_kind kind, uint64_t bytes) {
   bytes = bytes < usage->held[kind] ? bytes : usage->held[kind];
   bool entered = usage_enter(usage, NULL) == 0;
   usage->held[kind] -= bytes;
   if (!entered) return;
   struct fields fields = fields_of(usage->shared, (uint32_t)usage->slot, kind);
-  uint32_t began = change_begins(usage);
+  uint32_t began = usage_change_begins(usage);
   usage_store(fields.moving, bytes);
   lower(fields.total, bytes);
   usage_store(fields.used, usage->held[kind]);
   usage_store(fields.moving, 0);
-  change_ends(usage, began);
+  usage_change_ends(usage, began);
+}
+
+void usage_release(guard_usage *usage, enum usage_kind kind, uint64_t bytes) {
+  GUARD_HOLD(&usage->lock);
+  usage_give_back(usage, kind, bytes);
 }
 
 void usage_publish(guard_usage *usage) {
   hami_usage_slot *slot = &usage->shared->slots[usage->slot];
-  uint32_t began = change_begins(usage);
+  credit_publish(usage);
+  uint32_t began = usage_change_begins(usage);
   uint64_t reached;
   for (int kind = 0; kind < USAGE_KINDS; kind++) {
     struct fields fields = fields_of(usage->shared, (uint32_t)usage->slot, (enum usage_kind)kind);
@@ -237,12 +269,12 @@ void usage_publish(guard_usage *usage) {
     usage_store(fields.moving, 0);
   }
   usage_store(&slot->overhead_bytes, usage->overhead);
-  change_ends(usage, began);
+  usage_change_ends(usage, began);
 }
 
 uint64_t usage_held(guard_usage *usage) {
   GUARD_HOLD(&usage->lock);
-  return usage->held[USAGE_DEVICE];
+  return usage_add(usage->held[USAGE_DEVICE], usage->credited);
 }
 
 void usage_note_overhead(guard_usage *usage, uint64_t bytes) {

@@ -30,7 +30,7 @@ static void drop_if_unused(physical *unused) {
 physical *physical_map(CUmemGenericAllocationHandle handle, size_t size) {
   pthread_mutex_lock(&mutex);
   physical *found = from_handle(handle);
-  if (found != NULL && found->size != size) found = NULL;
+  if (found != NULL && found->size < size) found = NULL;
   if (found != NULL) found->mappings++;
   pthread_mutex_unlock(&mutex);
   return found;

@@ -23,7 +23,7 @@ typedef struct physical {
   CUmemAllocationProp properties;
 } physical;
 
-/* Takes the memory of a handle for a mapping; NULL if it is no handle of that size. */
+/* Takes the memory of a handle for a mapping; NULL if it is no handle of so much. */
 physical *physical_map(CUmemGenericAllocationHandle handle, size_t size);
 
 /* The end of a mapping. */

@@ -154,7 +154,14 @@ def _page(
 
 
 def make_share(
-    root: Path, name: str, *, uuid: str, memory_bytes: int = 0, cores_percent: int = 0, managed_bytes: int = 0
+    root: Path,
+    name: str,
+    *,
+    uuid: str,
+    memory_bytes: int = 0,
+    cores_percent: int = 0,
+    managed_bytes: int = 0,
+    usage_size: int = abi.USAGE_FILE_SIZE,
 ) -> Share:
     """A share of the device `uuid`, with both its files."""
     directory = root / name
@@ -164,7 +171,7 @@ def make_share(
     )
     usage = directory / "usage"
     usage.touch()
-    os.truncate(usage, abi.USAGE_SIZE)
+    os.truncate(usage, usage_size)
     usage.chmod(0o666)
     return Share(directory=directory)
 

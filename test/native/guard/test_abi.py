@@ -27,8 +27,12 @@ int main(void) {
 #undef X
 #define X(type, name, count, offset, meaning) SHOW(hami_usage_slot, name)
   HAMI_USAGE_SLOT_FIELDS(X)
+#undef X
+#define X(type, name, count, offset, meaning) SHOW(hami_usage_credit, name)
+  HAMI_USAGE_CREDIT_FIELDS(X)
   printf("size limits %zu %zu\\n", sizeof(hami_limits), sizeof(hami_usage_header));
   printf("size usage %zu %zu\\n", sizeof(hami_usage), sizeof(hami_usage_slot));
+  printf("size credit %zu %zu\\n", sizeof(hami_usage_credit), offsetof(hami_usage, credits));
   return 0;
 }
 """
@@ -61,7 +65,12 @@ def test_the_compiler_agrees_with_the_generated_layout(tmp_path: Path) -> None:
     ).stdout
     rows = [line.split() for line in printed.splitlines()]
     layout = json.loads((REPOSITORY / "api" / "abi" / "hami_abi.json").read_text())
-    names = {"hami_limits": "limits", "hami_usage_header": "usage", "hami_usage_slot": "usage_slot"}
+    names = {
+        "hami_limits": "limits",
+        "hami_usage_header": "usage",
+        "hami_usage_slot": "usage_slot",
+        "hami_usage_credit": "usage_credit",
+    }
     compiled = {(names[row[0]], row[1]): (int(row[2]), int(row[3])) for row in rows if row[0] in names}
     described = {
         (structure, field["name"]): (field["offset"], field["size"])
@@ -73,7 +82,8 @@ def test_the_compiler_agrees_with_the_generated_layout(tmp_path: Path) -> None:
         assert getattr(generated, f"{structure}_{name}_OFFSET".upper()) == offset
     assert [row[2:] for row in rows if row[0] == "size"] == [
         [str(generated.LIMITS_SIZE), str(generated.USAGE_HEADER_SIZE)],
-        [str(generated.USAGE_SIZE), str(generated.USAGE_SLOT_SIZE)],
+        [str(generated.USAGE_FILE_SIZE), str(generated.USAGE_SLOT_SIZE)],
+        [str(generated.USAGE_CREDIT_SIZE), str(generated.USAGE_SIZE)],
     ]
 
 

@@ -1,4 +1,4 @@
-"""Memory that a process imports is charged to it: who exported it may die first, and the share holds no byte too much.
+"""Memory that processes hand to each other is charged once, whoever of its holders dies first.
 
 The observer is the simulated card's own accounting: shared memory counts once there, until the last that holds it is gone.
 """
@@ -10,11 +10,15 @@ from pathlib import Path
 import pytest
 from native.guard.harness import OUT_OF_MEMORY, Client, Container, Node, Programs, Share, make_share, wait_until
 
+from hami_dra._gen import abi
+
 LIMIT = 1 << 30
 PIECE = 384 << 20
+LARGE = 640 << 20
 STEP = 64 << 20
 CONTEXT = 4 << 20
-ROUTES = ["ipc", "vmm", "external"]
+ROUTES = ["ipc", "vmm", "handle", "external"]
+MAPPED = ["ipc", "vmm", "external"]
 
 pytestmark = pytest.mark.native
 
@@ -29,6 +33,18 @@ def share(node: Node, tmp_path: Path) -> Share:
 def container(node: Node, programs: Programs, share: Share) -> Container:
     """A container with that share."""
     return Container(programs=programs, driver=node.environment, shares=[share.directory])
+
+
+@pytest.fixture
+def other(node: Node, tmp_path: Path) -> Share:
+    """Another share of the same card."""
+    return make_share(tmp_path / "more", "other", uuid=node.cards()[0].uuid, memory_bytes=LIMIT)
+
+
+@pytest.fixture
+def abroad(node: Node, programs: Programs, other: Share) -> Container:
+    """A container with the other share."""
+    return Container(programs=programs, driver=node.environment, shares=[other.directory])
 
 
 def _export(client: Client, route: str, bytes_: int = PIECE) -> str:
@@ -50,24 +66,29 @@ def _fill(client: Client) -> int:
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_an_import_counts_when_its_exporter_was_killed(
-    route: str, container: Container, node: Node, share: Share
+@pytest.mark.parametrize("end", ["killed", "frees"])
+def test_memory_is_charged_once_while_anybody_holds_it(
+    end: str, route: str, container: Container, node: Node, share: Share
 ) -> None:
-    """A third process gets what is left of the share and no byte of what the importer holds, until that lets go."""
+    """A third process gets what is left of the share, the same before and after its exporter is done with the memory."""
     with container.client("sharer") as exporter, container.client("sharer") as importer:
         word = _export(exporter, route)
+        assert share.used_bytes == PIECE
         assert _hold(importer.start(), route, word) == 0
-        assert share.used_bytes == 2 * PIECE  # both hold it; the card has it once
-        assert node.cards()[0].used_bytes == PIECE
-        exporter.kill()
+        assert share.used_bytes == node.cards()[0].used_bytes == PIECE
         with container.client("sharer") as third:
-            assert _fill(third.start()) == LIMIT - PIECE
+            assert _fill(third.start()) == LIMIT - PIECE - (LIMIT - PIECE) % STEP
+            if end == "killed":
+                exporter.kill()
+            else:
+                assert exporter.ask(f"give {route}") == ["0"]
+            assert third.allocate(STEP) == OUT_OF_MEMORY
             assert node.cards()[0].used_bytes == share.used_bytes == LIMIT
             assert third.view()[0] == importer.view()[0] == 0
             assert importer.ask(f"leave {route} {PIECE}") == ["0"]
-            assert share.used_bytes == node.cards()[0].used_bytes == LIMIT - PIECE
+            assert share.used_bytes == LIMIT - PIECE
             assert _fill(third) == PIECE
-            assert node.cards()[0].peak_bytes == LIMIT
+            assert node.cards()[0].peak_bytes == share.peak_bytes == LIMIT
 
 
 @pytest.mark.parametrize("route", ROUTES)
@@ -88,64 +109,147 @@ def test_all_comes_back_when_importer_and_exporter_were_killed(
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_an_import_that_does_not_fit_is_refused(route: str, container: Container, node: Node, share: Share) -> None:
-    """The importer is left without it, so that it does not outlive its exporter."""
-    large = 640 << 20
+def test_memory_of_the_own_share_needs_no_room_to_be_imported(route: str, container: Container, share: Share) -> None:
+    """More than half of the share can be handed on, to as many as want it, and by importers too."""
     with container.client("sharer") as exporter, container.client("sharer") as importer:
-        word = _export(exporter, route, large)
-        assert _hold(importer.start(), route, word, large) == OUT_OF_MEMORY
-        assert share.used_bytes == large
+        word = _export(exporter, route, LARGE)
+        assert _hold(importer.start(), route, word, LARGE) == 0
+        if route == "handle":
+            (word,) = importer.ask("offer handle")
+        with container.client("sharer") as third:
+            assert _hold(third.start(), route, word, LARGE) == 0
+            assert share.used_bytes == LARGE
+            exporter.kill()
+            assert importer.ask(f"leave {route} {LARGE}") == ["0"]
+            assert share.used_bytes == LARGE
+            assert third.view()[0] == LIMIT - LARGE
+            assert third.ask(f"leave {route} {LARGE}") == ["0"]
+            assert third.view()[0] == LIMIT
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_an_import_from_another_share_is_charged_to_its_importers_once(
+    route: str, container: Container, abroad: Container, share: Share, other: Share
+) -> None:
+    """Two processes of one share that import the same memory pay for it together, from the import on."""
+    with abroad.client("sharer") as exporter, container.client("sharer") as first:
+        word = _export(exporter, route)
+        assert _hold(first.start(), route, word) == 0
+        with container.client("sharer") as second:
+            assert _hold(second.start(), route, word) == 0
+            assert share.used_bytes == other.used_bytes == PIECE
+            first.kill()
+            assert _fill(second) == LIMIT - PIECE - (LIMIT - PIECE) % STEP
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_an_import_from_nowhere_is_charged_when_it_is_imported(
+    route: str, container: Container, programs: Programs, node: Node, share: Share
+) -> None:
+    """The exporter has no guard, so only the driver can tell how much it is."""
+    free = Container(programs=programs, driver=node.environment, guarded=False)
+    with free.client("sharer") as exporter, container.client("sharer") as importer:
+        word = _export(exporter, route)
+        assert _hold(importer.start(), route, word) == 0
+        assert share.used_bytes == PIECE
+        assert importer.ask(f"leave {route} {PIECE}") == ["0"]
+        assert share.used_bytes == 0
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_an_import_from_another_share_that_does_not_fit_is_refused(
+    route: str, container: Container, abroad: Container, node: Node, share: Share
+) -> None:
+    """The importer is left without it, so that it does not outlive its exporter."""
+    with abroad.client("sharer") as exporter, container.client("sharer") as importer:
+        word = _export(exporter, route, LARGE)
+        assert importer.start().allocate(LARGE) == 0
+        assert _hold(importer, route, word, LARGE) == OUT_OF_MEMORY
+        assert share.used_bytes == LARGE
         assert share.refused_total == 1
-        assert importer.view()[0] == LIMIT - large
         exporter.kill()
-        wait_until(lambda: node.cards()[0].used_bytes == 0, what="nobody holds it")
-        assert _fill(importer) == LIMIT
+        wait_until(lambda: node.cards()[0].used_bytes == LARGE, what="nobody holds it")
 
 
-def test_a_handle_that_is_opened_twice_is_charged_once(container: Container, share: Share) -> None:
-    """The driver gives the same address again, and the charge goes with the last close."""
+def test_a_handle_that_is_opened_twice_is_held_until_the_last_close(container: Container, share: Share) -> None:
+    """The driver gives the same address again."""
     with container.client("sharer") as exporter, container.client("sharer") as importer:
         word = _export(exporter, "ipc")
         importer.start()
         assert [_hold(importer, "ipc", word) for _ in range(2)] == [0, 0]
-        assert share.used_bytes == 2 * PIECE
-        assert importer.ask("leave ipc") == ["0"]
-        assert share.used_bytes == 2 * PIECE
+        assert exporter.ask("give ipc") == ["0"]
         assert importer.ask("leave ipc") == ["0"]
         assert share.used_bytes == PIECE
+        assert importer.ask("leave ipc") == ["0"]
+        assert share.used_bytes == 0
         assert importer.ask("leave ipc") != ["0"]
-        assert share.used_bytes == PIECE
+        assert share.used_bytes == 0
 
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_the_end_of_a_context_is_that_of_its_imports(
     route: str, container: Container, node: Node, share: Share
 ) -> None:
-    """What was opened or mapped dies with its context and gives its charge back; physical memory belongs to no context."""
+    """What was opened or mapped dies with its context and is let go of; physical memory belongs to no context."""
     with container.client("sharer") as exporter, container.client("sharer") as importer:
         word = _export(exporter, route)
         assert _hold(importer.start(), route, word) == 0
         assert importer.ask("reset") == ["0"]
-        left = PIECE if route == "vmm" else 0
-        assert share.used_bytes == PIECE + left
-        exporter.kill()
-        wait_until(lambda: node.cards()[0].used_bytes == left, what="the exporter is gone")
+        assert exporter.ask(f"give {route}") == ["0"]
+        left = PIECE if route in {"vmm", "handle"} else 0
+        assert share.used_bytes == node.cards()[0].used_bytes == left
+
+
+def test_the_end_of_a_context_is_that_of_its_exports(container: Container, share: Share) -> None:
+    """The importer goes on paying for what it holds."""
+    with container.client("sharer") as exporter, container.client("sharer") as importer:
+        word = _export(exporter, "ipc")
+        assert _hold(importer.start(), "ipc", word) == 0
+        assert exporter.ask("reset") == ["0"]
+        assert share.used_bytes == PIECE
+        assert importer.ask("leave ipc") == ["0"]
+        assert share.used_bytes == 0
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_an_import_from_another_share_is_charged_to_the_importers(
-    route: str, node: Node, programs: Programs, tmp_path: Path, container: Container, share: Share
+def test_in_a_usage_file_of_before_each_holder_is_charged_in_full(
+    route: str, node: Node, programs: Programs, tmp_path: Path
 ) -> None:
-    """What the other share's process exported counts in both shares."""
-    other = make_share(tmp_path / "more", "other", uuid=node.cards()[0].uuid, memory_bytes=LIMIT)
-    abroad = Container(programs=programs, driver=node.environment, shares=[other.directory])
-    with abroad.client("sharer") as exporter, container.client("sharer") as importer:
+    """It has no room for credits: too much is safer than too little."""
+    uuid = node.cards()[0].uuid
+    share = make_share(tmp_path, "old", uuid=uuid, memory_bytes=LIMIT, usage_size=abi.USAGE_SIZE)
+    container = Container(programs=programs, driver=node.environment, shares=[share.directory])
+    with container.client("sharer") as exporter, container.client("sharer") as importer:
         word = _export(exporter, route)
         assert _hold(importer.start(), route, word) == 0
-        assert share.used_bytes == other.used_bytes == PIECE
+        assert share.used_bytes == 2 * PIECE
+        exporter.kill()
+        assert importer.ask(f"leave {route} {PIECE}") == ["0"]
+        assert _fill(importer) == LIMIT
 
 
-@pytest.mark.parametrize("route", ROUTES)
+def test_a_pointer_of_anothers_pool_is_charged_in_full(container: Container, node: Node, share: Share) -> None:
+    """The pool goes on paying for what it keeps, and the importer pays beside it."""
+    with container.client("sharer") as exporter, container.client("sharer") as importer:
+        word = _export(exporter, "pool")
+        assert _hold(importer.start(), "pool", word) == 0
+        assert share.used_bytes == 2 * PIECE
+        assert importer.allocate(LIMIT - 2 * PIECE + 1) == OUT_OF_MEMORY
+        exporter.kill()
+        assert importer.allocate(LIMIT - PIECE) == 0
+        assert importer.ask(f"leave pool {PIECE}") == ["0"]
+        assert share.used_bytes == node.cards()[0].used_bytes == LIMIT - PIECE
+
+
+def test_a_pointer_of_anothers_pool_that_does_not_fit_is_refused(container: Container, share: Share) -> None:
+    """And is not charged."""
+    with container.client("sharer") as exporter, container.client("sharer") as importer:
+        word = _export(exporter, "pool", LARGE)
+        assert _hold(importer.start(), "pool", word, LARGE) == OUT_OF_MEMORY
+        assert share.used_bytes == LARGE
+
+
+@pytest.mark.parametrize("route", MAPPED)
 def test_what_contexts_take_stays_charged_beside_imports(
     route: str, make_node: Callable[..., Node], programs: Programs, tmp_path: Path
 ) -> None:
@@ -158,8 +262,8 @@ def test_what_contexts_take_stays_charged_beside_imports(
     with container.client("sharer") as exporter, container.client("sharer") as importer:
         word = _export(exporter, route)
         assert _hold(importer.start(), route, word) == 0
-        assert importer.ask("context") == ["0"]
-        assert share.used_bytes == 2 * PIECE + 2 * CONTEXT
+        assert importer.ask("context") == exporter.ask("context") == ["0"]
+        assert share.used_bytes == node.cards()[0].used_bytes == PIECE + 2 * CONTEXT
         exporter.kill()
         assert importer.ask("context") == ["0"]
         with container.client("sharer") as third:

@@ -13,8 +13,8 @@ from hami_dra._gen import abi
 
 SOURCES = REPOSITORY / "native" / "guard"
 CORE = (
-    *("memory/ledger.c", "os/lock.c", "os/prim.c"),
-    *("shares/limits.c", "shares/usage.c", "shares/usage_count.c"),
+    *("memory/ledger.c", "os/lock.c", "os/prim.c", "os/token.c"),
+    *("shares/credit.c", "shares/limits.c", "shares/usage.c", "shares/usage_count.c"),
 )
 
 pytestmark = pytest.mark.native
@@ -49,6 +49,14 @@ def unit(request: pytest.FixtureRequest, host_cc: str, tmp_path_factory: pytest.
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
+def unit_credit(request: pytest.FixtureRequest, host_cc: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The exerciser of credits, with one family of sanitizers."""
+    sources = [Path(__file__).parent / "unit_credit.c", *(SOURCES / name for name in CORE)]
+    output = tmp_path_factory.mktemp("unit") / "unit_credit"
+    return _compile(output, compiler=host_cc, sanitizers=request.param, sources=sources)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
 def unit_memory(request: pytest.FixtureRequest, host_cc: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The exerciser of accounts, with one family of sanitizers."""
     sources = [Path(__file__).parent / "unit_memory.c", *(SOURCES / name for name in MEMORY)]
@@ -66,7 +74,7 @@ def usage_file(tmp_path: Path) -> Path:
     """A fresh usage file."""
     path = tmp_path / "usage"
     path.touch()
-    os.truncate(path, abi.USAGE_SIZE)
+    os.truncate(path, abi.USAGE_FILE_SIZE)
     return path
 
 
@@ -113,3 +121,22 @@ def test_an_account_never_says_less_than_the_driver_holds(unit_memory: Path, see
 def test_threads_meet_in_an_account(unit_memory: Path) -> None:
     """Whatever the order of questions and answers, in the end nothing is charged for nothing."""
     _run(unit_memory, "threads", "1")
+
+
+@pytest.mark.parametrize("seed", ["1", "2", "3"])
+def test_processes_that_hand_memory_to_each_other_and_die_hold_no_byte_too_much(
+    unit_credit: Path, usage_file: Path, seed: str
+) -> None:
+    """Thirty-two lives, six at a time; what they know to hold never passes the limit, and in the end nothing is charged."""
+    _run(unit_credit, "campaign", usage_file, seed)
+
+
+@pytest.mark.parametrize("part", ["deaths", "full", "lost", "stale"])
+def test_a_credit_survives_what_happens_to_its_file(unit_credit: Path, usage_file: Path, part: str) -> None:
+    """Holders die at any point, the table is full, the descriptor is closed, the driver uses a name again."""
+    _run(unit_credit, part, usage_file)
+
+
+def test_a_token_goes_with_the_open_file_and_with_nothing_else(unit_credit: Path) -> None:
+    """Copies of a descriptor carry it; another descriptor of the same file does not."""
+    _run(unit_credit, "tokens")
