@@ -67,6 +67,7 @@ static int map(CUmemGenericAllocationHandle handle, size_t bytes) {
 /* ---- the exporter ---- */
 
 static int take(const char *route, size_t bytes) {
+  *piece = (struct piece){0};
   if (is(route, "ipc")) return CALL(cuMemAlloc_v2, &piece->held, bytes);
   if (!is(route, "pool")) return CALL(cuMemCreate, &piece->physical, bytes, &PHYSICAL, 0);
   TRY(CALL(cuMemPoolCreate, &piece->pool, &POOL));
@@ -151,6 +152,7 @@ static int hold_pool(int fd, const char *word) {
 
 static int hold(const char *route, size_t bytes, const char *word) {
   CUipcMemHandle handle;
+  *piece = (struct piece){0};
   if (is(route, "ipc")) {
     if (!read_bytes(word, &handle, sizeof handle)) return -1;
     return CALL(cuIpcOpenMemHandle_v2, &piece->held, handle, CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS);

@@ -212,6 +212,18 @@ def test_the_end_of_a_context_is_that_of_its_exports(container: Container, share
 
 
 @pytest.mark.parametrize("route", ROUTES)
+def test_shared_memory_is_shown_with_one_of_its_holders(route: str, container: Container) -> None:
+    """NVML's list puts it down to the exporter, and after that to who still holds it, as the driver does."""
+    with container.client("sharer") as exporter, container.client("sharer") as importer, container.client() as third:
+        word = _export(exporter, route)
+        assert _hold(importer.start(), route, word) == 0
+        shown = dict(third.start().processes())
+        assert (shown[exporter.process.pid], shown[importer.process.pid]) == (PIECE, 0)
+        exporter.kill()
+        assert dict(third.processes()).get(importer.process.pid) == PIECE
+
+
+@pytest.mark.parametrize("route", ROUTES)
 def test_in_a_usage_file_of_before_each_holder_is_charged_in_full(
     route: str, node: Node, programs: Programs, tmp_path: Path
 ) -> None:

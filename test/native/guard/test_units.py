@@ -131,9 +131,9 @@ def test_processes_that_hand_memory_to_each_other_and_die_hold_no_byte_too_much(
     _run(unit_credit, "campaign", usage_file, seed)
 
 
-@pytest.mark.parametrize("part", ["deaths", "full", "lost", "stale"])
+@pytest.mark.parametrize("part", ["deaths", "stopped", "full", "lost", "stale"])
 def test_a_credit_survives_what_happens_to_its_file(unit_credit: Path, usage_file: Path, part: str) -> None:
-    """Holders die at any point, the table is full, the descriptor is closed, the driver uses a name again."""
+    """Holders die at any point or stop running, the table is full, the descriptor is closed, the driver uses a name again."""
     _run(unit_credit, part, usage_file)
 
 

@@ -1,6 +1,6 @@
 /* Credits in a usage file, without a driver, for the sanitizers: processes that hand memory to each other and die at any point.
  *
- * usage: unit_credit campaign FILE SEED | deaths FILE | full FILE | lost FILE | stale FILE | tokens.  Status 0 when all holds. */
+ * usage: unit_credit campaign FILE SEED | deaths FILE | stopped FILE | full FILE | lost FILE | stale FILE | tokens.  Status 0 when all holds. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -248,6 +248,27 @@ static void deaths(void) {
   nothing_is_left();
 }
 
+/* Somebody who has the table's lock does not run: nothing is shared meanwhile, what is let go of stays charged, and later is not. */
+static void stopped(void) {
+  credit_key key = key_of(1), other = key_of(2);
+  CHECK(usage_reserve(&usage, USAGE_DEVICE, 1000, LIMIT, NULL) == 0);
+  int credit = credit_make(&usage, CREDIT_EXPORT, &key, 1000);
+  pid_t child = fork();
+  if (child == 0) {
+    CHECK(prim_byte_take(usage.fd, usage_byte(HAMI_USAGE_SLOTS + 2)) == 0);
+    __atomic_store_n(&truth->made, 1, __ATOMIC_SEQ_CST);
+    pause();
+  }
+  while (__atomic_load_n(&truth->made, __ATOMIC_SEQ_CST) == 0) usleep(1000);
+  CHECK(usage_reserve(&usage, USAGE_DEVICE, 500, LIMIT, NULL) == 0);
+  CHECK(credit_hold(&usage, &key, 0) == CREDIT_NONE && credit_make(&usage, CREDIT_EXPORT, &other, 500) == CREDIT_NONE);
+  credit_drop(&usage, credit);
+  CHECK(usage.shared->header.used_bytes == 1500 && usage_held(&usage) == 1500);
+  kill_it(child);
+  usage_release(&usage, USAGE_DEVICE, 500);
+  nothing_is_left();
+}
+
 /* ---- what there is no room for, and what is lost ---- */
 
 static void full(void) {
@@ -323,6 +344,7 @@ int main(int count, char **arguments) {
   begin(arguments[2]);
   if (strcmp(arguments[1], "campaign") == 0) campaign();
   if (strcmp(arguments[1], "deaths") == 0) deaths();
+  if (strcmp(arguments[1], "stopped") == 0) stopped();
   if (strcmp(arguments[1], "full") == 0) full();
   if (strcmp(arguments[1], "lost") == 0) lost();
   if (strcmp(arguments[1], "stale") == 0) stale();
