@@ -35,7 +35,7 @@ class Share:
         self._sequence = 0
         directory.mkdir(parents=True)
         (directory / "usage").touch()
-        os.truncate(directory / "usage", abi.USAGE_SIZE)
+        os.truncate(directory / "usage", abi.USAGE_FILE_SIZE)
         (directory / "usage").chmod(0o666)
         (directory / "limits").write_bytes(self._page(memory_bytes, cores_percent))
 

@@ -336,9 +336,9 @@ GUARD_EXPORT CUresult cuImportExternalMemory(CUexternalMemory *memory,
   struct import import;
   struct token token;
   if (!limited || memory == NULL || descriptor == NULL || !device_current(&place)) return real(memory, descriptor);
-  bool is_fd = descriptor->type == CU_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD;
-  bool told = token_read(is_fd ? descriptor->handle.fd : -1, &token); /* the driver keeps the descriptor */
-  credit_key key = key_of(&token);
+  int fd = descriptor->type == CU_EXTERNAL_MEMORY_HANDLE_TYPE_OPAQUE_FD ? descriptor->handle.fd : -1;
+  bool told = token_read(fd, &token) || (token_new(&token, descriptor->size) && token_write(fd, &token));
+  credit_key key = key_of(&token); /* read now: the driver keeps the descriptor */
   CUresult result = begin(&import, told ? &key : NULL, &place, told ? token.bytes : descriptor->size);
   if (result != CUDA_SUCCESS) return result;
   result = real(memory, descriptor);

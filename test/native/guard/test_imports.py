@@ -146,13 +146,20 @@ def test_an_import_from_another_share_is_charged_to_its_importers_once(
 def test_an_import_from_nowhere_is_charged_when_it_is_imported(
     route: str, container: Container, programs: Programs, node: Node, share: Share
 ) -> None:
-    """The exporter has no guard, so only the driver can tell how much it is."""
+    """The exporter has no guard, so only the driver can tell how much it is; all importers of the share pay once."""
     free = Container(programs=programs, driver=node.environment, guarded=False)
-    with free.client("sharer") as exporter, container.client("sharer") as importer:
+    with (
+        free.client("sharer") as exporter,
+        container.client("sharer") as importer,
+        container.client("sharer") as second,
+    ):
         word = _export(exporter, route)
         assert _hold(importer.start(), route, word) == 0
         assert share.used_bytes == PIECE
+        assert _hold(second.start(), route, word) == 0
         assert importer.ask(f"leave {route} {PIECE}") == ["0"]
+        assert share.used_bytes == PIECE
+        assert second.ask(f"leave {route} {PIECE}") == ["0"]
         assert share.used_bytes == 0
 
 
