@@ -1,6 +1,6 @@
 # hami-dra.  `make` lists what there is.  Needs Linux and Python 3.11+; `demo`, `test` and `bench` need root for namespaces.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench campaign test-gpu generate format clean
+.PHONY: help demo test check bench campaign soak test-gpu generate format clean
 SHELL := /bin/sh
 
 help: ## list the targets
@@ -20,6 +20,9 @@ bench: ## measure prepare, guard and start-up against the budgets
 
 campaign: ## ten million operations over every route to device memory (OPERATIONS=...), none of which may pass the limit
 	@python=$$(hack/bootstrap)/python && HAMI_CAMPAIGN_OPERATIONS=$(or $(OPERATIONS),10000000) exec $$python -m pytest -q -s --durations=0 test/native/guard/test_campaign.py
+
+soak: ## the fault campaign at length: OPERATIONS (10000) by at most PODS (40) from SEED (1), nodes broken all the while
+	@python=$$(hack/bootstrap --cluster)/python && HAMI_SOAK_OPERATIONS=$(or $(OPERATIONS),10000) HAMI_SOAK_PODS=$(or $(PODS),40) HAMI_SOAK_SEED=$(or $(SEED),1) exec $$python -m pytest -q -s test/faults/test_campaign.py
 
 test-gpu: ## try the guard on this machine's NVIDIA GPU (elsewhere: hack/gpu bundle DIRECTORY, copy it, run DIRECTORY/run)
 	@python=$$(hack/bootstrap)/python && exec $$python hack/gpu test

@@ -37,6 +37,7 @@ def everything(ui: Ui) -> int:
         ("cluster", ("-m", "cluster", "test/cluster")),
         ("contract", ("-m", "cluster", "test/contract")),
         ("e2e", ("test/e2e",)),
+        ("faults", ("-m", "cluster", "test/faults")),
     ):
         if (REPOSITORY / arguments[-1]).is_dir():
             counts += run_lanes([[pytest_step(name, "-p", "no:randomly", *arguments, logs=logs)]], logs=logs, ui=ui)
@@ -66,7 +67,7 @@ def _fast_tests(logs: Path) -> list[Step]:
 
 
 def _fast_paths() -> Sequence[str]:
-    names = ("test/unit", "test/property", "test/contract", "test/cluster", "test/hack")
+    names = ("test/unit", "test/property", "test/contract", "test/cluster", "test/faults", "test/hack")
     return [name for name in names if (REPOSITORY / name).is_dir()]
 
 
