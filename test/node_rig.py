@@ -114,6 +114,7 @@ class Rig:
     discovery: Discovery = field(init=False)
     recovery: Recovery = field(init=False)
     ledger: Ledger = field(init=False)
+    files: NodeFiles = field(init=False)
     on_effect: Callable[[str], None] | None = None
     """Told of each effect before it happens, as in `cdi.write`, and after it, as in `cdi.write done`."""
     _armed: str = ""
@@ -205,7 +206,7 @@ class Rig:
         shares.check()
         cdi = CdiDirectory(self.cdi_dir)
         cdi.check()
-        files = NodeFiles(
+        self.files = files = NodeFiles(
             ledger=cast("Ledger", _Crashing(self, "ledger", self.ledger)),
             shares=cast("ShareDirectory", _Crashing(self, "shares", shares)),
             cdi=cast("CdiDirectory", _Crashing(self, "cdi", cdi)),

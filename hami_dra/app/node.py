@@ -48,6 +48,7 @@ from hami_dra.node.recovery import Recovery
 from hami_dra.node.registrar import Registrar
 from hami_dra.node.service import ClaimService
 from hami_dra.node.sockets import socket_paths
+from hami_dra.node.stale import StaleClaims
 from hami_dra.node.state import NodeState
 from hami_dra.node.status import StatusWriter
 from hami_dra.node.vendors import Vendors
@@ -161,7 +162,22 @@ def start_node(group: Group, options: NodeOptions, transport: Transport) -> None
     group.spawn("health", monitor.run)
     group.spawn("publisher", publisher.run)
     group.spawn("arbiter", _arbiter(group, options, files=files, meter=vendors, metrics=metrics).run)
+    _release_stale(group, options, claims=claims, state=state, files=files, metrics=metrics)
     _serve(group, options, service=service, health=health, publisher=publisher, registry=registry)
+
+
+def _release_stale(
+    group: Group, options: NodeOptions, *, claims: Claims, state: NodeState, files: NodeFiles, metrics: NodeMetrics
+) -> None:
+    stale = StaleClaims(
+        claims=claims,
+        state=state,
+        files=files,
+        pool=pool_name(NodeName(options.node_name)),
+        in_use=ShareProcesses(options.state_dir / "claims").claims if options.attribution else set,
+        released=metrics.claim_released,
+    )
+    group.spawn("stale claims", lambda: stale.run(group))
 
 
 def _vendors(options: NodeOptions) -> list[Vendor]:

@@ -165,9 +165,13 @@ class Conflict(KubeError):
 
 
 class NotFound(KubeError):
-    """404."""
+    """404; `of_object` where the server knows such objects and has none of that name, else it does not serve them at all."""
 
     retryable = False
+
+    def __init__(self, message: str, *, of_object: bool = True) -> None:
+        super().__init__(message)
+        self.of_object = of_object
 
 
 class Forbidden(KubeError):

@@ -155,7 +155,7 @@ def _plan_share(where: str, spec: ShareSpec, inventory: Inventory) -> PlannedSha
         else PlannedPartition(place=place, size=profile.memory_slices),
     )
     published = published_memory(share.device_memory_bytes)
-    if spec.isolation is Isolation.NONE and share.memory_bytes < published:
+    if spec.isolation is Isolation.NONE and share.memory_bytes < published and not spec.admin_access:
         raise InvalidConfig(
             f"{where}, request {spec.request}: isolation None is for whole devices, but the share is "
             f"{format_bytes(share.memory_bytes)} of {format_bytes(published)}; use isolation Guard or ask for the whole device"

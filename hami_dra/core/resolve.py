@@ -56,6 +56,8 @@ def resolve(allocation: Allocation) -> tuple[ShareSpec, ...]:
 def _share(allocation: Allocation, result: Result) -> ShareSpec:
     where = f"claim {allocation.namespace}/{allocation.name}, request {result.request}"
     merged = _merge(where, result)
+    if result.admin_access:
+        return _monitor(result)
     cores = result.cores_percent or 0
     whole = result.share_id is None
     isolation = merged.isolation or (Isolation.NONE if whole else Isolation.GUARD)
@@ -87,6 +89,27 @@ def _share(allocation: Allocation, result: Result) -> ShareSpec:
         qos=qos,
         priority=merged.priority or Priority.NORMAL,
         oversubscription_bytes=beyond,
+    )
+
+
+def _monitor(result: Result) -> ShareSpec:
+    """Admin access (KEP-5018): the device as it is, in use or not; nothing is consumed, so nothing is held.
+
+    What the scheduler wrote down is kept, to tell this allocation from another.
+    """
+    return ShareSpec(
+        request=result.request,
+        pool=result.pool,
+        device=result.device,
+        share_id=result.share_id,
+        key=result.key,
+        admin_access=True,
+        memory_bytes=result.memory_bytes,
+        cores_percent=result.cores_percent or 0,
+        isolation=Isolation.NONE,
+        qos=Qos.BEST_EFFORT,
+        priority=Priority.NORMAL,
+        oversubscription_bytes=0,
     )
 
 

@@ -37,6 +37,10 @@ class ShareProcesses:
             self._known[process] = shares
         return shares
 
+    def claims(self) -> set[ClaimUid]:
+        """The claims of which some process that can be seen has a share with files."""
+        return {uid for path in self._proc.iterdir() if path.name.isdecimal() for uid, _ in self(int(path.name))}
+
 
 def _read(path: Path) -> str:
     try:

@@ -24,12 +24,12 @@ _BY_CODE: dict[int, type[KubeError]] = {
     400: Invalid,
     401: Forbidden,
     403: Forbidden,
-    404: NotFound,
     409: Conflict,
     410: Gone,
     415: Invalid,
     422: Invalid,
 }
+_NOT_FOUND = 404
 _TOO_MANY_REQUESTS = 429
 _SERVER_ERROR = 500
 
@@ -47,6 +47,9 @@ def kube_error(what: str, *, code: int, status: JsonObject, headers: Mapping[str
     message = f"{what}: {code} {status.get('reason') or ''}".rstrip() + f": {said}"
     if code == _TOO_MANY_REQUESTS or code >= _SERVER_ERROR:
         return ApiUnavailable(message, retry_after_s=retry_after_s(headers or {}, status))
+    if code == _NOT_FOUND:
+        details = status.get("details")
+        return NotFound(message, of_object=isinstance(details, dict) and bool(details.get("name")))
     return _BY_CODE.get(code, KubeError)(message)
 
 

@@ -66,6 +66,12 @@ class NodeMetrics:
             registry=registry,
         )
 
+        self._released = Counter(
+            "hami_dra_released_claims_total",
+            "Claims that kubelet forgot and that were released because nobody could use them any more.",
+            registry=registry,
+        )
+
     def observe_step(self, step: str, seconds: float) -> None:
         """A step of a prepare took that long."""
         child = self._step_children.get(step)
@@ -80,6 +86,10 @@ class NodeMetrics:
     def unprepare_failed(self, reason: str) -> None:
         """A claim could not be unprepared."""
         self._unprepare_failures.labels(reason).inc()
+
+    def claim_released(self) -> None:
+        """A claim that kubelet forgot was released."""
+        self._released.inc()
 
     def count_shares(self, count: Callable[[], float]) -> None:
         """Ask `count` for the number of prepared shares whenever metrics are read."""

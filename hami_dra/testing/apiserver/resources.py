@@ -100,7 +100,7 @@ def parse_path(path: str) -> Target:
         if rest[0] == plural and (namespace or not resource.namespaced or len(rest) == 1):
             name, subresource = [*rest[1:], "", ""][:2]
             return Target(resource, namespace, name, subresource)
-    raise NotFound(f"{path}: 404 NotFound: the server could not find the requested resource")
+    raise NotFound(f"{path}: 404 NotFound: the server could not find the requested resource", of_object=False)
 
 
 def _field(obj: JsonObject, path: str) -> str:

@@ -34,6 +34,16 @@ def test_a_whole_device_is_not_guarded() -> None:
     assert (share.isolation, share.memory_bytes, share.base_request) == (Isolation.NONE, None, "gpu")
 
 
+def test_admin_access_sees_the_device_as_it_is() -> None:
+    """A monitor is held to nothing, whatever was written down and the class says of shares; what is malformed is refused."""
+    configs = (config(gpu_config(isolation="Guard", qos="BurstShare", memory={"oversubscription": "8Gi"})),)
+    (share,) = specs(claim(result(adminAccess=True, consumedCapacity={"memory": "1Mi", "cores": "0"}), configs=configs))
+    assert (share.isolation, share.admin_access) == (Isolation.NONE, True)
+    assert (share.memory_bytes, share.cores_percent, share.oversubscription_bytes) == (1 << 20, 0, 0)
+    with pytest.raises(InvalidConfig):
+        specs(claim(result(adminAccess=True), configs=(config(gpu_config(isolation="Gard")),)))
+
+
 def test_the_claim_overrides_the_class_field_by_field() -> None:
     """A field that the claim does not set keeps what the class says."""
     configs = (

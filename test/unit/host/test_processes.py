@@ -36,6 +36,14 @@ def test_a_process_has_the_shares_that_are_mounted(proc: Path, tmp_path: Path) -
     assert shares(8) == shares(9) == frozenset()
 
 
+def test_the_claims_in_use_are_those_of_all_processes(proc: Path, tmp_path: Path) -> None:
+    """Whoever has a share of a claim keeps it in use."""
+    process(proc, 7, USAGE)
+    process(proc, 8, USAGE.replace("uid-1", "uid-2"))
+    process(proc, 9, "")
+    assert ShareProcesses(tmp_path / "state" / "claims", proc=proc).claims() == {"uid-1", "uid-2"}
+
+
 def test_a_pid_that_is_used_again_is_another_process(proc: Path, tmp_path: Path) -> None:
     """What is known of a process is kept as long as it lives."""
     process(proc, 7, USAGE)

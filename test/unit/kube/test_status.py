@@ -31,6 +31,14 @@ def test_each_code_has_its_error(code: int, kind: type[KubeError]) -> None:
     assert type(kube_error("GET /x", code=code, status={})) is kind
 
 
+def test_an_object_that_is_gone_is_told_from_an_api_that_is_not_served() -> None:
+    """Only the first says anything about the object: a server without the API has a 404 for all of them."""
+    gone = kube_error("GET /x", code=404, status={"reason": "NotFound", "details": {"name": "x", "kind": "things"}})
+    unserved = kube_error("GET /x", code=404, status={"reason": "NotFound", "details": {}})
+    page = kube_error("GET /x", code=404, status={"message": "404 page not found"})
+    assert [error.of_object for error in (gone, unserved, page) if isinstance(error, NotFound)] == [True, False, False]
+
+
 def test_the_message_says_what_was_asked_and_what_the_server_said() -> None:
     """A log line is enough to know the request, the code, the server's reason and its words."""
     error = kube_error(

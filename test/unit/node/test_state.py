@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from node_rig import Facts, Rig, ref
 
-from hami_dra._lib.threads import Group
+from hami_dra._lib.threads import Event, Group
 from hami_dra.core.errors import (
     ApiUnavailable,
     CapacityExceeded,
@@ -23,6 +23,7 @@ from hami_dra.core.ids import ClaimUid
 from hami_dra.core.inventory import Inventory
 from hami_dra.core.limits import decode
 from hami_dra.node.state import ClaimRef
+from hami_dra.testing.eventually import eventually
 from hami_dra.testing.gpus import A100_MEMORY, allocated_claim, gpu, inventory, share_result
 
 SHARE = "6b0f2a6e-0000-4000-8000-000000000001"
@@ -186,6 +187,60 @@ def test_a_whole_card_has_no_guard(rig: Rig) -> None:
     spec = json.loads(rig.cdi_file("whole-uid").read_text())
     mounts = [mount["containerPath"] for mount in spec["devices"][0]["containerEdits"]["mounts"]]
     assert mounts == ["/dev/nvidia0"]
+
+
+def test_a_monitor_sees_a_full_card_and_takes_nothing_of_it(rig: Rig) -> None:
+    """Admin access works on a card of which nothing is left, twice in one claim, without share files."""
+    full = rig.claims.add(allocated_claim("full", share_result(memory_gib=80, cores=100)))
+    rig.prepare(full)
+    seen = share_result(memory_gib=1, cores=0) | {"adminAccess": True}
+    again = share_result(request="again", share_id="") | {"adminAccess": True}
+    monitor = rig.claims.add(allocated_claim("monitor", seen, again))
+    devices = rig.prepare(monitor).devices
+    assert len({device.cdi_id for device in devices}) == 2
+    assert rig.prepare(monitor).devices == devices
+    assert rig.facts().shares == {f"full-uid/{KEY}"}
+    for device in json.loads(rig.cdi_file("monitor-uid").read_text())["devices"]:
+        assert "/etc/ld.so.preload" not in [mount["containerPath"] for mount in device["containerEdits"]["mounts"]]
+    rig.unprepare(full)
+    rig.prepare(full)
+
+
+def test_a_claim_of_several_pods_is_one_share(rig: Rig) -> None:
+    """Each pod has kubelet ask again: all get the same device, and the last one's end takes it away."""
+    users = [{"resource": "pods", "name": f"pod-{index}", "uid": f"pod-{index}-uid"} for index in range(3)]
+    claim = allocated_claim()
+    claim["status"]["reservedFor"] = users
+    train = rig.claims.add(claim)
+    first = rig.prepare(train).devices
+    assert [rig.prepare(train).devices for _ in users] == [first] * 3
+    assert rig.facts() == PREPARED
+    rig.unprepare(train)
+    assert rig.facts() == NOTHING
+
+
+def test_a_slow_claim_delays_no_other(rig: Rig) -> None:
+    """While one claim hangs at any effect of its own, another is prepared and unprepared, and then the first goes on."""
+    slow = rig.claims.add(allocated_claim("slow", share_result(memory_gib=8)))
+    quick = rig.claims.add(allocated_claim("quick", share_result(memory_gib=8, share_id=SHARE[:-1] + "2")))
+    for effect in ("shares.ensure", "cdi.write"):
+        with Group("slow") as group:
+            stuck, go_on = group.event(), group.event()
+
+            def hang(name: str, *, at: str = effect, stuck: Event = stuck, go_on: Event = go_on) -> None:
+                if name == at and not stuck.is_set():
+                    stuck.set()
+                    go_on.wait()
+
+            rig.on_effect = hang
+            group.spawn("prepare", lambda: rig.prepare(slow))
+            assert stuck.wait(10.0)
+            rig.prepare(quick)
+            rig.unprepare(quick)
+            assert rig.facts().ledger == {"slow-uid": "Started"}
+            go_on.set()
+            eventually(lambda: rig.facts().ledger == {"slow-uid": "Completed"})
+        rig.unprepare(slow)
 
 
 def test_the_driver_is_the_last_line_against_overbooking(rig: Rig) -> None:

@@ -7,11 +7,14 @@ from typing import Any, cast
 
 import pytest
 from node_rig import Rig, ref
+from prometheus_client import CollectorRegistry
 
 from hami_dra._lib.threads import Group
 from hami_dra.api.k8s import JsonObject, ObjectReference, ResourceClaim
 from hami_dra.core.errors import ApiUnavailable, CapacityExceeded
 from hami_dra.kube.claims import Claims
+from hami_dra.node.metrics import NodeMetrics
+from hami_dra.node.service import ClaimService, Failure
 from hami_dra.node.state import ClaimRef
 from hami_dra.node.status import StatusWriter
 from hami_dra.testing.apiserver import FakeApiServer
@@ -104,6 +107,25 @@ def test_a_failure_is_told_to_the_claim_and_its_pods(world: World) -> None:
     ]
     world.writer.prepared(world.rig.prepare(train))
     eventually(lambda: world.conditions(train)[0]["status"] == "True")
+
+
+def test_an_overlap_is_refused_where_everybody_looks(world: World) -> None:
+    """What would exceed a card is refused to kubelet, in the claim's condition, and in Events on the claim and on its pod."""
+    service = ClaimService(state=world.rig.state, listener=world.writer, metrics=NodeMetrics(CollectorRegistry()))
+    holder = world.add(allocated_claim("holder", share_result(memory_gib=60)))
+    late = world.add(allocated_claim("late", share_result(share_id="share-of-late", memory_gib=40)))
+    assert not isinstance(service.prepare([holder])[holder.uid], Failure)
+    answer = service.prepare([late])[late.uid]
+    assert isinstance(answer, Failure)
+    assert answer.endswith("20Gi of 80Gi free, 40Gi asked; the rest is held by ml/holder (CapacityExceeded)")
+    world.start()
+    eventually(lambda: world.conditions(late))
+    (condition,) = world.conditions(late)
+    assert (condition["type"], condition["status"], condition["reason"]) == ("Ready", "False", "CapacityExceeded")
+    assert condition["message"] in answer
+    told = [(about, reason) for about, reason, _ in world.events.emitted]
+    assert told == [("ResourceClaim/late", "CapacityExceeded"), ("Pod/late-pod", "CapacityExceeded")]
+    service.close()
 
 
 def test_the_api_servers_own_failures_are_not_told_to_it(world: World) -> None:
