@@ -88,12 +88,15 @@ class Ledger:
         make_directory(path.parent, mode=0o711)
         self.moved_aside: Path | None = None
         """Where a damaged predecessor lies now."""
+        self.made_anew = not _has_content(path)
+        """Whether nothing was known when it was opened: the first start on a node, or somebody removed or emptied the file."""
         try:
             self._writer = self._open()
         except LedgerCorrupt:
             if _newer_schema(path):
                 raise
             self.moved_aside = _move_aside(path)
+            self.made_anew = True
             self._writer = self._open()
         self._reader = self._connect()
         log = path.with_name(f"{path.name}-wal")
@@ -331,6 +334,13 @@ def _fill(descriptor: int) -> None:
         os.fsync(descriptor)
     except OSError:
         os.ftruncate(descriptor, size)
+
+
+def _has_content(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False
 
 
 def _newer_schema(path: Path) -> bool:

@@ -8,7 +8,6 @@ directories can be entered but not listed.
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from hami_dra._gen import abi
@@ -79,21 +78,13 @@ class ShareDirectory:
         except OSError as error:
             raise node_state_error("read the directory of share files", self._path, error) from error
 
-    def records(self) -> Iterator[Entry]:
-        """What `claim.json` says, for each claim that has one that can be read: to make a lost ledger again.
-
-        Raises:
-            NodeStateError: the directory cannot be read.
-        """
-        for uid in sorted(self.uids()):
-            try:
-                text = (self._path / uid / _RECORD).read_text()
-                record = json.loads(text)
-                plan = from_json(json.dumps(record["plan"]))
-                boot = str(record["boot"])
-            except (OSError, ValueError, TypeError, KeyError, LedgerCorrupt):
-                continue
-            yield Entry(phase=Phase.COMPLETED, boot=boot, plan=plan)
+    def record(self, uid: ClaimUid) -> Entry | None:
+        """What `claim.json` says was prepared, to make a lost row of the ledger again; None where it cannot be read."""
+        try:
+            record = json.loads((self._path / uid / _RECORD).read_text())
+            return Entry(phase=Phase.COMPLETED, boot=str(record["boot"]), plan=from_json(json.dumps(record["plan"])))
+        except (OSError, ValueError, TypeError, KeyError, LedgerCorrupt):
+            return None
 
     def _ensure_share(self, directory: Path, share: PlannedShare) -> None:
         limits = share.limits

@@ -4,7 +4,7 @@ Adapters (`host`, `kube`, `vendors`) fit them without knowing them; tests hand i
 two effects.  Every method raises errors of `core.errors` only.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +99,11 @@ class Ledger(Protocol):
         """Where a damaged predecessor lies, if this ledger had to start empty."""
         ...
 
+    @property
+    def made_anew(self) -> bool:
+        """Whether nothing was known when it was opened."""
+        ...
+
     def get(self, uid: ClaimUid) -> Entry | None:
         """What is known of the claim."""
         ...
@@ -139,8 +144,8 @@ class ShareFiles(Protocol):
         """The claims that have files."""
         ...
 
-    def records(self) -> Iterator[Entry]:
-        """What the files say was prepared."""
+    def record(self, uid: ClaimUid) -> Entry | None:
+        """What the files say was prepared; None where they do not say."""
         ...
 
 

@@ -1,7 +1,7 @@
 """What a start does about the past, and what a minute's look does about files that went missing.
 
-`recover` needs no hardware: it undoes preparations that did not end, drops everything of another boot, removes files that no
-row of the ledger owns, and fills a ledger that was lost from the share files.  `restore` makes missing files and partitions of
+`recover` needs no hardware: it undoes preparations that did not end, drops everything of another boot, takes claims back that the
+ledger lost, and removes files that nobody owns.  `restore` makes missing files and partitions of
 prepared claims again as soon as the devices are known, and undoes what `recover` could not because a card had to answer.  Both
 leave a claim alone that somebody is working on: a second node plugin may run beside this one.
 """
@@ -12,6 +12,7 @@ from hami_dra.core.errors import DeviceError, DriverError, NodeStateError
 from hami_dra.core.ids import ClaimUid
 from hami_dra.core.inventory import Inventory, Partition
 from hami_dra.core.plan import ClaimPlan
+from hami_dra.core.record import Entry
 from hami_dra.node.discovery import Discovery
 from hami_dra.node.ports import NodeFiles
 from hami_dra.node.state import NodeState
@@ -40,12 +41,13 @@ class Recovery:
         Raises:
             NodeStateError: the node's files cannot be read or written.
         """
-        self._refill_ledger()
+        if self._ledger.moved_aside is not None:
+            _log.warning("the ledger was damaged and is made again; the old one lies at %s", self._ledger.moved_aside)
         for entry in self._ledger.entries():
             if not self._state.is_prepared(entry):
                 self._undo_unfinished(entry.plan.uid)
         for uid in sorted(self._cdi.uids() | self._shares.uids()):
-            self._sweep(uid)
+            self._settle(uid)
         self._cdi.sweep()
 
     def restore(self) -> None:
@@ -62,17 +64,6 @@ class Recovery:
         except NodeStateError as error:
             _log.warning("files of prepared claims could not be made again: %s", error)
 
-    def _refill_ledger(self) -> None:
-        if self._ledger.moved_aside is None:
-            return
-        known = [entry for entry in self._shares.records() if entry.boot == self._boot]
-        self._ledger.restore(known)
-        _log.warning(
-            "the ledger was damaged and was made again from the share files; the old one lies at %s",
-            self._ledger.moved_aside,
-            extra={"claims": len(known)},
-        )
-
     def _undo_unfinished(self, uid: ClaimUid) -> None:
         with self._locks.try_hold(uid) as mine:
             entry = self._ledger.get(uid) if mine else None
@@ -84,12 +75,29 @@ class Recovery:
                     return
                 _log.info("undid a preparation of an earlier run", extra={"claim_uid": uid, "phase": entry.phase})
 
-    def _sweep(self, uid: ClaimUid) -> None:
+    def _settle(self, uid: ClaimUid) -> None:
+        """Take files without a row back into the ledger if it lost them; remove them if nobody owns them.
+
+        A row is the first thing of a claim to come and the last to go, so whole files of this boot without one say that the
+        ledger was removed, damaged, or put back to an older state; containers may be using them.
+        """
         with self._locks.try_hold(uid) as mine:
-            if mine and self._ledger.get(uid) is None:
-                self._cdi.remove(uid)
-                self._shares.remove(uid)
-                _log.info("removed files that belong to no claim", extra={"claim_uid": uid})
+            if not mine or self._ledger.get(uid) is not None:
+                return
+            entry = self._shares.record(uid)
+            if entry is not None and self._was_prepared(uid, entry):
+                self._ledger.restore([entry])
+                _log.warning("took a claim back that the ledger had lost", extra={"claim_uid": uid})
+                return
+            self._cdi.remove(uid)
+            self._shares.remove(uid)
+            _log.info("removed files that belong to no claim", extra={"claim_uid": uid})
+
+    def _was_prepared(self, uid: ClaimUid, entry: Entry) -> bool:
+        """Whether the record is of this claim and boot, and the preparation came to its spec."""
+        return (
+            entry.boot == self._boot and entry.plan.uid == uid and (self._ledger.made_anew or uid in self._cdi.uids())
+        )
 
     def _restore_claim(self, uid: ClaimUid) -> None:
         with self._locks.try_hold(uid) as mine:

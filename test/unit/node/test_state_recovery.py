@@ -1,12 +1,14 @@
 """What crashes, failures, reboots and lost files leave: nothing, or a whole prepared claim."""
 
+import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from node_rig import EFFECTS, Crash, Facts, Rig
 
-from hami_dra.core.errors import NodeStateError
-from hami_dra.testing.gpus import allocated_claim, share_result
+from hami_dra.core.errors import CapacityExceeded, NodeStateError
+from hami_dra.testing.gpus import allocated_claim, inventory, share_result
 
 SHARE = "6b0f2a6e-0000-4000-8000-000000000001"
 KEY = f"gpu-0000-17-00-0-{SHARE}"
@@ -172,17 +174,101 @@ def test_a_claim_somebody_works_on_is_left_alone_by_a_start(rig: Rig, tmp_path: 
     second[0].close()
 
 
-def test_a_damaged_ledger_is_made_again_from_the_share_files(rig: Rig) -> None:
-    """What was prepared stays prepared, and the damaged file is kept for whoever wants to know."""
-    train = rig.claims.add(allocated_claim())
-    rig.prepare(train)
+def remove(ledger: Path) -> None:
+    """Somebody cleaned up."""
+    ledger.unlink()
+
+
+def empty(ledger: Path) -> None:
+    """A disk that was full, or a copy that failed."""
+    ledger.write_bytes(b"")
+
+
+def cut(ledger: Path) -> None:
+    """A file system that was repaired."""
+    ledger.write_bytes(ledger.read_bytes()[: ledger.stat().st_size // 2])
+
+
+def overwrite(ledger: Path) -> None:
+    """Something else in its place."""
+    ledger.write_bytes(b"not a database, but long enough to be taken for one" * 100)
+
+
+def age(ledger: Path) -> None:
+    """A release before the first."""
+    connection = sqlite3.connect(ledger)
+    connection.execute("PRAGMA user_version = 0")
+    connection.close()
+
+
+@pytest.mark.parametrize("damage", [remove, empty, cut, overwrite, age])
+@pytest.mark.parametrize("wiped", [False, True], ids=["", "and the CDI directory wiped"])
+def test_a_lost_ledger_is_made_again_from_the_share_files(
+    rig: Rig, damage: Callable[[Path], None], *, wiped: bool
+) -> None:
+    """What was prepared stays prepared and charged to its card, whole cards too; a damaged file is kept for the curious."""
+    train = rig.claims.add(allocated_claim("train", share_result(memory_gib=64)))
+    rig.hardware = inventory(2)
+    rig.discovery.look()
+    whole = rig.claims.add(allocated_claim("whole", share_result(index=1, share_id="")))
+    for claim in (train, whole):
+        rig.prepare(claim)
+    before = rig.facts()
     rig.ledger.close()
     ledger = rig.directory / "state" / "ledger.db"
-    ledger.write_bytes(b"not a database, but long enough to be taken for one" * 100)
-    for suffix in ("-wal", "-shm"):
-        Path(f"{ledger}{suffix}").unlink(missing_ok=True)
+    damage(ledger)
+    if wiped:
+        for path in rig.cdi_dir.iterdir():
+            path.unlink()
     rig.start()
+    assert rig.facts() == before
+    assert bool(list(ledger.parent.glob("*.corrupt-1"))) == (damage not in {remove, empty})
+    late = rig.claims.add(allocated_claim("late", share_result(share_id=SHARE[:-1] + "2", memory_gib=32)))
+    with pytest.raises(CapacityExceeded, match="held by ml/train"):
+        rig.prepare(late)
+    rig.unprepare(train)
+    rig.unprepare(whole)
+    assert rig.facts() == NOTHING
+
+
+def test_a_ledger_put_back_to_an_older_state_learns_what_it_lacks(rig: Rig) -> None:
+    """A claim that was prepared since has whole files and no row: it is taken back, not swept from under its containers."""
+    ledger = rig.directory / "state" / "ledger.db"
+    first = rig.claims.add(allocated_claim("first", share_result(share_id=SHARE[:-1] + "1", memory_gib=8)))
+    rig.prepare(first)
+    rig.ledger.close()
+    older = ledger.read_bytes()
+    rig.start()
+    rig.unprepare(first)
+    rig.prepare(rig.claims.add(allocated_claim()))
+    rig.ledger.close()
+    ledger.write_bytes(older)
+    rig.start()
+    assert rig.facts().ledger == {"train-uid": "Completed", "first-uid": "Completed"}
+    rig.unprepare(first)
     assert rig.facts() == PREPARED
-    assert ledger.with_name("ledger.db.corrupt-1").exists()
-    rig.prepare(train)
-    assert rig.facts() == PREPARED
+
+
+def test_what_kubelet_was_taking_away_is_not_taken_back(rig: Rig) -> None:
+    """An unprepare that was killed after the spec, and a ledger that is older: the remains are swept."""
+    ledger = rig.directory / "state" / "ledger.db"
+    rig.ledger.close()
+    older = ledger.read_bytes()
+    rig.start()
+    rig.prepare(rig.claims.add(allocated_claim()))
+    rig.cdi_file("train-uid").unlink()
+    rig.ledger.close()
+    ledger.write_bytes(older)
+    rig.start()
+    assert rig.facts() == NOTHING
+
+
+def test_a_record_that_cannot_be_read_is_nobodys(rig: Rig) -> None:
+    """Without a ledger and with half a record nobody can tell whose the files are."""
+    rig.prepare(rig.claims.add(allocated_claim()))
+    rig.ledger.close()
+    (rig.directory / "state" / "ledger.db").unlink()
+    record = rig.claims_dir / "train-uid" / "claim.json"
+    record.write_bytes(record.read_bytes()[:40])
+    rig.start()
+    assert rig.facts() == NOTHING
