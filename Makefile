@@ -27,7 +27,7 @@ soak: ## the fault campaign at length: OPERATIONS (10000) by at most PODS (40) f
 test-gpu: ## try the guard on this machine's NVIDIA GPU (elsewhere: hack/gpu bundle DIRECTORY, copy it, run DIRECTORY/run)
 	@python=$$(hack/bootstrap)/python && exec $$python hack/gpu test
 
-generate: ## rewrite what is generated: protobuf, the ABI's JSON and constants, the JSON Schema, docs/hooks.md
+generate: ## rewrite what is generated: protobuf, the ABI's JSON and constants, JSON Schemas, tables of docs/
 	@python=$$(hack/bootstrap)/python && exec $$python hack/generate
 
 format: ## format Python and C
