@@ -45,9 +45,22 @@ class NodeStateMachine(RuleBasedStateMachine):
     @rule(index=claims)
     def prepare(self, index: int) -> None:
         """Kubelet prepares a claim: it works unless the card is full, and a prepared one always works."""
+        self._prepare(self.rig, index)
+
+    @rule(prepared=claims, unprepared=claims)
+    def overlap(self, prepared: int, unprepared: int) -> None:
+        """A second node plugin starts beside the first, as in a rolling update: kubelet may ask either of them."""
+        second = Rig(self.directory, boot=self.rig.boot, claims=self.rig.claims)
+        self._prepare(second, prepared)
+        second.unprepare(self.refs[unprepared])
+        self.prepared.discard(unprepared)
+        self.unsure.discard(unprepared)
+        second.close()
+
+    def _prepare(self, rig: Rig, index: int) -> None:
         before = self._rows()
         try:
-            self.rig.prepare(self.refs[index])
+            rig.prepare(self.refs[index])
         except CapacityExceeded:
             assert index not in self.prepared
             assert len(before - {index}) >= _FIT
@@ -99,6 +112,13 @@ class NodeStateMachine(RuleBasedStateMachine):
         assert {share.partition("/")[0] for share in facts.shares} == set(facts.ledger)
 
     @rule()
+    def lose_the_ledger(self) -> None:
+        """Somebody removes the ledger, and the node plugin starts anew: what was prepared stays prepared."""
+        for path in (self.directory / "state").glob("ledger.db*"):
+            path.unlink()
+        self.restart()
+
+    @rule()
     def reboot(self) -> None:
         """The machine boots: nothing is prepared any more."""
         self.rig.reboot()
@@ -145,5 +165,5 @@ class NodeStateMachine(RuleBasedStateMachine):
 
 TestNodeState = NodeStateMachine.TestCase
 TestNodeState.settings = settings(
-    max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=45, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )
