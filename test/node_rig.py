@@ -21,7 +21,7 @@ from hami_dra.host.ledger import Ledger
 from hami_dra.host.locks import ClaimLocks
 from hami_dra.host.share_dir import ShareDirectory
 from hami_dra.node.discovery import Discovery
-from hami_dra.node.ports import NodeFiles
+from hami_dra.node.ports import NodeFiles, Partitioner
 from hami_dra.node.recovery import Recovery
 from hami_dra.node.state import ClaimRef, NodeState, Prepared
 from hami_dra.testing.gpus import POOL, inventory
@@ -107,6 +107,8 @@ class Rig:
     boot: str = "boot-1"
     hardware: Inventory = field(default_factory=inventory)
     cards: CuttableCards = field(init=False)
+    partitioner: Partitioner | None = None
+    """What cuts the cards in place of `cards`."""
     claims: ClaimStore = field(default_factory=ClaimStore)
     group: Group = field(default_factory=lambda: Group("rig"))
     pods: FakePods = field(default_factory=FakePods)
@@ -211,7 +213,7 @@ class Rig:
             shares=cast("ShareDirectory", _Crashing(self, "shares", shares)),
             cdi=cast("CdiDirectory", _Crashing(self, "cdi", cdi)),
             pods=cast("FakePods", _Crashing(self, "pods", self.pods)),
-            partitions=cast("CuttableCards", _Crashing(self, "partitions", self.cards)),
+            partitions=cast("CuttableCards", _Crashing(self, "partitions", self.partitioner or self.cards)),
             locks=ClaimLocks(state_dir / "locks", group=self.group, timeout_s=5.0),
             boot=self.boot,
         )

@@ -110,6 +110,8 @@ def _files(
     """Device files of a share: those of its card, and those of its partition."""
     gpu = inventory.card(share.spec.device)
     partition = live.get(share.spec.device)
+    if partition is not None and partition.alone:
+        return partition.device_files
     return (gpu.device_files if gpu else ()) + (partition.device_files if partition else ())
 
 

@@ -34,6 +34,8 @@ _PCI = re.compile(r"(?P<domain>[0-9a-f]{4,8}):(?P<rest>[0-9a-f]{2}:[0-9a-f]{2}\.
 _PARTITION = re.compile(
     r"(?P<gpu>gpu-[0-9a-f-]+)-mig-(?P<slices>[0-9]+g)-(?P<memory>[0-9]+gb)(?P<extras>(?:-[a-z]+)*)-(?P<start>[0-9]+)"
 )
+_MODE_PARTITION = re.compile(r"(?P<gpu>gpu-[0-9a-f-]+)-(?P<profile>[dtqc]px)-(?P<start>[0-9]+)")
+"""Where a mode of the whole card makes the partitions, as AMD's compute modes do: the mode is the profile."""
 _WITHOUT = "no"
 """Says a profile's `-me` in a device name, where `-me` already stands for `+me`."""
 
@@ -136,7 +138,9 @@ class Partition:
 
     @property
     def name(self) -> DeviceName:
-        """`gpu-0000-17-00-0-mig-1g-10gb-me-0` for profile `1g.10gb+me` at memory slice 0."""
+        """`gpu-0000-17-00-0-mig-1g-10gb-me-0` for profile `1g.10gb+me` at memory slice 0, `gpu-0000-17-00-0-cpx-3` for cpx."""
+        if _MODE_PARTITION.fullmatch(plain := f"{self.gpu}-{self.profile}-{self.start}"):
+            return DeviceName(plain)
         slug = self.profile.replace("-", f"-{_WITHOUT}-").replace("+", "-").replace(".", "-")
         return DeviceName(f"{self.gpu}-mig-{slug}-{self.start}")
 
@@ -148,6 +152,8 @@ class LivePartition:
     uuid: GpuUuid
     device_files: tuple[DeviceFile, ...] = ()
     """What a container needs beside the files of the card."""
+    alone: bool = False
+    """Whether the files of the card are not for its containers, because they give all of the card."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,6 +231,8 @@ def device_name(pci_address: str) -> DeviceName:
 
 def parse_partition(name: str) -> Partition | None:
     """The partition of that device name, or None for a device that is none; inverse of `Partition.name`."""
+    if (match := _MODE_PARTITION.fullmatch(name)) is not None:
+        return Partition(gpu=DeviceName(match["gpu"]), profile=match["profile"], start=int(match["start"]))
     match = _PARTITION.fullmatch(name)
     if match is None:
         return None

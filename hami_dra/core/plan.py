@@ -137,12 +137,14 @@ def _plan_share(where: str, spec: ShareSpec, inventory: Inventory) -> PlannedSha
     if gpu is None:
         known = ", ".join(gpu.name for gpu in inventory.gpus) or "no device at all"
         raise UnknownDevice(f"{where}: device {spec.device} is not on this node, which has {known}")
-    if spec.isolation is Isolation.GUARD and gpu.holder is None:
-        raise InvalidConfig(
-            f"{where}, request {spec.request}: isolation Guard holds a share of a card, but nothing on this node holds shares of"
-            f" {gpu.name}, a {gpu.product_name} of vendor {gpu.vendor}; leave isolation out and ask for the whole card"
-        )
     place = None if spec.device == gpu.name else parse_partition(spec.device)
+    # What the kernel knows is the memory of a card, not that of its partitions.
+    holder = None if place is not None and gpu.holder is Holder.KERNEL else gpu.holder
+    if spec.isolation is Isolation.GUARD and holder is None:
+        raise InvalidConfig(
+            f"{where}, request {spec.request}: isolation Guard holds a share of a device, but nothing on this node holds shares"
+            f" of {spec.device} ({gpu.product_name}, vendor {gpu.vendor}); leave isolation out and ask for the whole device"
+        )
     profile = None if place is None else _profile(where, place, gpu)
     share = PlannedShare(
         spec=spec,
@@ -171,7 +173,7 @@ def _memory_region(where: str, spec: ShareSpec, gpu: Gpu) -> str | None:
     for name, value in beyond.items():
         if value:
             raise InvalidConfig(
-                f"{where}, request {spec.request}: shares of {gpu.name}, a {gpu.product_name} of vendor {gpu.vendor}, are held"
+                f"{where}, request {spec.request}: shares of {gpu.name} ({gpu.product_name}, vendor {gpu.vendor}) are held"
                 f" by the kernel, which knows device memory only, but {name} is {value}; leave it out"
             )
     return gpu.memory_region

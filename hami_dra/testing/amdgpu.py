@@ -1,9 +1,11 @@
 """A machine with AMD's GPUs as the kernel shows it: sysfs, KFD's topology and device files below a directory.
 
 What is written where follows the kernel's documentation and what was recorded on such machines.  `cut` does to the tree what the
-kernel does when a card's compute mode changes: partitions, their xcp devices, KFD nodes and render minors are numbered anew.
+kernel does when a card's compute mode changes: partitions, their xcp devices and KFD nodes are numbered anew; a card's own render
+node, which is that of its first partition, stays.
 """
 
+import errno
 import os
 import shutil
 from dataclasses import dataclass
@@ -70,6 +72,9 @@ class AmdMachine:
         self.root = root
         self.sysfs = root / "sys"
         self.cards = cards
+        self.busy: set[str] = set()
+        """Cards that a process uses."""
+        self.switches = 0
         self.topology = self.sysfs / "class/kfd/kfd/topology"
         self._generation = 0
         self._version = version
@@ -93,6 +98,16 @@ class AmdMachine:
         self.card(pci).mode = mode
         self.write()
 
+    def switch(self, file: Path, word: str) -> None:
+        """Take a write to `current_compute_partition` as the kernel does, or refuse it with its error."""
+        card = self.card(file.parent.name)
+        if word not in card.model.modes or _PARTS[word] < int(card.memory_mode[-1]):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        if card.pci in self.busy:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        self.switches += 1
+        self.cut(card.pci, word)
+
     def write(self) -> None:
         """Make the tree what the cards say."""
         for stale in (self.topology, self.root / "dev/dri", self.sysfs / "devices/platform"):
@@ -105,16 +120,17 @@ class AmdMachine:
         if self._version is not None:
             _put(self.sysfs / "module/amdgpu/version", self._version)
         self._cpu()
-        node, minor, xcp = 1, _FIRST_RENDER, 0
-        for card in self.cards:
-            self._pci(card, minor)
+        node, xcp = 1, 0
+        for own, card in enumerate(self.cards, start=_FIRST_RENDER):
+            self._pci(card, own)
             for part in range(card.parts):
-                self._gpu(node, card, part=part, minor=minor)
+                minor = _FIRST_RENDER + len(self.cards) + xcp if part else own
                 if part:
                     (self.sysfs / f"devices/platform/amdgpu_xcp_{xcp}/drm/renderD{minor}").mkdir(parents=True)
                     xcp += 1
+                self._gpu(node, card, part=part, minor=minor)
                 _put(self.root / f"dev/dri/renderD{minor}", "")
-                node, minor = node + 1, minor + 1
+                node += 1
 
     def _pci(self, card: AmdCard, minor: int) -> None:
         path = self.directory(card.pci)

@@ -17,7 +17,8 @@ from hami_dra.core.errors import DriverError
 from hami_dra.core.figures import Figures
 from hami_dra.core.ids import GpuUuid
 from hami_dra.core.inventory import DeviceFile, DriverFiles, Gpu, Holder, Inventory, device_name
-from hami_dra.vendors.amd.kfd import KfdNode, read_nodes
+from hami_dra.vendors.amd.kfd import TOPOLOGY, KfdNode, card_nodes, read_nodes
+from hami_dra.vendors.amd.partitions import AmdPartitions, support_of
 from hami_dra.vendors.amd.text import entries, hexadecimal, number, text
 from hami_dra.vendors.pci import has_accelerator, numa_node, pcie_root
 
@@ -29,7 +30,7 @@ _VENDOR = "amd"
 _PCI_VENDOR = 0x1002
 _ENVIRONMENT = (("AMD_VISIBLE_DEVICES", "void"),)
 """Keeps AMD's own runtime hook from adding every card of the node to images that ask for it."""
-_CARD = re.compile(r"(?P<domain>[0-9a-f]{4,8}):(?P<bus>[0-9a-f]{2}):(?P<device>[0-9a-f]{2})\.0")
+_CARD = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.0")
 _RENDER = re.compile(r"renderD(?P<minor>[0-9]{1,6})", re.ASCII)
 _PRODUCTS = {0x740F: "AMD Instinct MI210", 0x74A1: "AMD Instinct MI300X", 0x74A2: "AMD Instinct MI308X"}
 """By PCI device id, for kernels that do not name the product."""
@@ -76,6 +77,7 @@ class AmdDiscovery:
         self._regions = regions
         self._sysfs = roots.sysfs
         self._simulated = simulated
+        self._partitions = AmdPartitions(sysfs=roots.sysfs, device=roots.device)
         self._warned: set[str] = set()
 
     @property
@@ -84,8 +86,9 @@ class AmdDiscovery:
         return _VENDOR
 
     @property
-    def partitions(self) -> None:
-        """Nothing cuts its cards here."""
+    def partitions(self) -> AmdPartitions:
+        """What cuts its cards."""
+        return self._partitions
 
     def present(self) -> bool:
         """Whether one of its cards is in this machine."""
@@ -108,30 +111,31 @@ class AmdDiscovery:
         if not bound.is_dir():
             raise DriverError(f"{bound} is not there: the kernel driver amdgpu is not loaded (modprobe amdgpu)")
         kfd = self._roots.device("kfd")
-        topology = self._sysfs / "class/kfd/kfd/topology"
+        topology = self._sysfs / TOPOLOGY
         if kfd is None or not topology.is_dir():
             raise DriverError(f"amdgpu is loaded, but there is no /dev/kfd or no {topology}: is CONFIG_HSA_AMD on?")
         nodes = read_nodes(topology)
         version = text(self._sysfs / "module/amdgpu/version")
         found: list[Gpu] = []
         for match, path in entries(bound, _CARD):
-            gpu = self._gpu(match, path, [node for node in nodes if node.card == _place(match)], version)
+            gpu = self._gpu(match[0], path, card_nodes(nodes, match[0]), version)
             if gpu is not None:
                 found.append(replace(gpu, index=len(found)))
         driver = DriverFiles(device_files=(kfd,), environment=_ENVIRONMENT)
         return Inventory(gpus=tuple(found), drivers={_VENDOR: driver})
 
-    def _gpu(self, match: re.Match[str], path: Path, nodes: list[KfdNode], version: str | None) -> Gpu | None:
-        pci = match[0]
+    def _gpu(self, pci: str, path: Path, nodes: list[KfdNode], version: str | None) -> Gpu | None:
         memory = number(path / "mem_info_vram_total") or _sum(node.memory_bytes for node in nodes)
-        minors = _render_minors(path, nodes)
+        mig = support_of(path, nodes, memory_bytes=memory)
+        minors = _render_minors(path, nodes, whole=mig is not None)
         files = [self._roots.device(f"dri/renderD{minor}") for minor in minors]
         present = tuple(file for file in files if file is not None)
         if not nodes or not memory or not minors or len(present) < len(files):
             self._warn(pci, _obstacle(nodes=nodes, memory=memory, minors=minors))
             return None
         product = _product(path, nodes)
-        region = f"drm/{pci}/vram" if len(nodes) == 1 and f"drm/{pci}/vram" in self._regions() else None
+        region = f"drm/{pci}/vram"
+        held = (mig is not None or len(nodes) == 1) and region in self._regions()
         unique = hexadecimal(path / "unique_id")
         return Gpu(
             name=device_name(pci),
@@ -147,8 +151,9 @@ class AmdDiscovery:
             numa_node=numa_node(self._sysfs, pci),
             pcie_root=pcie_root(self._sysfs, pci),
             simulated=self._simulated,
-            holder=None if region is None else Holder.KERNEL,
-            memory_region=region,
+            holder=Holder.KERNEL if held else None,
+            memory_region=region if held else None,
+            mig=mig,
             device_files=present,
         )
 
@@ -160,17 +165,16 @@ class AmdDiscovery:
             _log.warning("%s", message)
 
 
-def _place(match: re.Match[str]) -> tuple[int, int]:
-    """A PCI address as KFD's nodes have it."""
-    return int(match["domain"], 16), int(match["bus"], 16) << 5 | int(match["device"], 16)
+def _render_minors(path: Path, nodes: list[KfdNode], *, whole: bool) -> list[int]:
+    """Of every partition, or of the one that a card is when it is made `whole`: that one is in its directory.
 
-
-def _render_minors(path: Path, nodes: list[KfdNode]) -> list[int]:
-    """Of every partition.  Only KFD knows them all; a card that is not cut also has its own in its directory."""
+    Only KFD knows them all; an xcp device that it does not name is left from an earlier mode.
+    """
+    own = [int(match["minor"]) for match, _ in entries(path / "drm", _RENDER)]
     minors = [node.render_minor for node in nodes if node.render_minor is not None]
-    if len(minors) == len(nodes):
+    if not whole and len(minors) == len(nodes):
         return minors
-    return [int(match["minor"]) for match, _ in entries(path / "drm", _RENDER)] if len(nodes) == 1 else []
+    return own if whole or len(nodes) == 1 else []
 
 
 def _product(path: Path, nodes: list[KfdNode]) -> str:

@@ -6,14 +6,17 @@ Node numbers and render minors change with every cut, so that neither names anyt
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from hami_dra.core.errors import DriverError
 from hami_dra.vendors.amd.text import entries, fields, text
 
-__all__ = ["KfdNode", "gfx_name", "read_nodes"]
+__all__ = ["TOPOLOGY", "KfdNode", "card_nodes", "gfx_name", "read_nodes"]
 
+TOPOLOGY = "class/kfd/kfd/topology"
+"""Below sysfs."""
 _NODE = re.compile(r"[0-9]{1,6}", re.ASCII)
 _FRAME_BUFFER_HEAPS = (1, 2)
 """Public and private: device memory that the host can and cannot reach."""
@@ -31,6 +34,8 @@ class KfdNode:
     render_minor: int | None
     gfx: str | None
     compute_units: int | None
+    dies: int | None
+    """Compute dies (XCC): a card can be cut between them."""
     memory_bytes: int | None
 
 
@@ -46,6 +51,13 @@ def read_nodes(topology: Path) -> list[KfdNode]:
         if text(topology / "generation_id") == generation:
             return sorted((node for node in found if node is not None), key=lambda node: (node.card, node.index))
     raise DriverError(f"{topology} changed while it was read {_ATTEMPTS} times: is a card being partitioned?")
+
+
+def card_nodes(nodes: Iterable[KfdNode], pci: str) -> list[KfdNode]:
+    """Those of the card at a PCI address."""
+    domain, bus, rest = pci.split(":")
+    place = int(domain, 16), int(bus, 16) << 5 | int(rest.partition(".")[0], 16)
+    return [node for node in nodes if node.card == place]
 
 
 def gfx_name(version: int) -> str:
@@ -66,6 +78,7 @@ def _node(path: Path) -> KfdNode | None:
         render_minor=properties.get("drm_render_minor") or None,
         gfx=gfx_name(properties["gfx_target_version"]),
         compute_units=properties["simd_count"] // per_unit if per_unit else None,
+        dies=properties.get("num_xcc"),
         memory_bytes=_memory(path / "mem_banks"),
     )
 

@@ -17,6 +17,7 @@ EXTRAS = ("", "+me", "-me", "+gfx", "+me.all")
         ("1g.10gb+me", "gpu-0000-17-00-0-mig-1g-10gb-me-2"),
         ("1g.24gb+me.all", "gpu-0000-17-00-0-mig-1g-24gb-me-all-2"),
         ("1g.24gb-me", "gpu-0000-17-00-0-mig-1g-24gb-no-me-2"),
+        ("cpx", "gpu-0000-17-00-0-cpx-2"),
     ],
 )
 def test_a_partition_is_named_after_card_profile_and_place(profile: str, name: str) -> None:
@@ -30,6 +31,13 @@ def test_a_name_says_which_partition_it_is(slices: int, memory: int, extra: str,
     partition = Partition(gpu=gpu().name, profile=f"{slices}g.{memory}gb{extra}", start=start)
     assert parse_partition(partition.name) == partition
     assert len(partition.name) <= 63
+
+
+@given(mode=st.sampled_from(["dpx", "tpx", "qpx", "cpx"]), start=st.integers(0, 7))
+def test_a_mode_of_the_card_is_a_profile_too(mode: str, start: int) -> None:
+    """As AMD's compute modes are: named after card, mode and place, and parsed as what it is."""
+    partition = Partition(gpu=gpu().name, profile=mode, start=start)
+    assert parse_partition(partition.name) == partition
 
 
 @pytest.mark.parametrize("name", ["gpu-0000-17-00-0", "gpu-0000-17-00-0-share-1", "gpu-0000-17-00-0-mig-1g-10gb", ""])

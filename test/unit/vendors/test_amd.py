@@ -25,6 +25,12 @@ def machine(root: Path, *, mode: str = "SPX") -> AmdMachine:
     return AmdMachine(root, first, AmdCard(model=MI210, pci=SECOND, unique_id=0x1234))
 
 
+def settled(made: AmdMachine) -> AmdMachine:
+    """The machine with an MI300X whose mode is not for this kernel to change, as in a virtual machine."""
+    (made.directory(FIRST) / "available_compute_partition").unlink()
+    return made
+
+
 def discovery(root: Path) -> AmdDiscovery:
     """Discovery on that machine; the host calls its directory /opt/sim."""
     return AmdDiscovery(Roots(sysfs=root / "sys", devices=root, host_devices="/opt/sim"), simulated=True)
@@ -56,16 +62,17 @@ def test_cards_are_found_with_all_that_sysfs_says(tmp_path: Path) -> None:
 
 
 def test_a_card_that_is_cut_has_a_render_node_for_each_partition(tmp_path: Path) -> None:
-    """They are those that KFD names: its own and those of the xcp devices, and the next card's is another one."""
-    machine(tmp_path, mode="CPX")
+    """Where nobody may switch its mode: those that KFD names, its own and those of the xcp devices, and no other card's."""
+    settled(machine(tmp_path, mode="CPX"))
     mi300x, mi210 = discovery(tmp_path).discover().gpus
     assert mi300x.memory_bytes == 196592 << 20
-    assert mi300x.device_files == tuple(posing(f"dri/renderD{minor}") for minor in range(128, 136))
-    assert mi210.device_files == (posing("dri/renderD136"),)
+    assert mi300x.device_files == tuple(posing(f"dri/renderD{minor}") for minor in (128, *range(130, 137)))
+    assert mi300x.mig is None
+    assert mi210.device_files == (posing("dri/renderD129"),)
 
 
 def test_shares_are_held_where_the_kernel_can_cap_the_cards_memory(tmp_path: Path) -> None:
-    """By dmem's region of the card; without one, and on a card that is cut, nothing holds them."""
+    """By dmem's region of the card; without one, and on a card that stays cut, nothing holds them."""
     made = machine(tmp_path)
     regions = [f"drm/{FIRST}/vram", "drm/0000:99:00.0/vram"]
     look = AmdDiscovery(Roots(sysfs=made.sysfs), regions=lambda: regions)
@@ -73,6 +80,8 @@ def test_shares_are_held_where_the_kernel_can_cap_the_cards_memory(tmp_path: Pat
     assert (mi300x.holder, mi300x.memory_region) == (Holder.KERNEL, f"drm/{FIRST}/vram")
     assert (mi210.holder, mi210.memory_region) == (None, None)
     made.cut(FIRST, "CPX")
+    assert look.discover().gpus[0].holder is Holder.KERNEL
+    settled(made)
     assert look.discover().gpus[0].holder is None
 
 
@@ -160,7 +169,7 @@ def test_a_card_that_cannot_be_used_is_left_out(
 
 def test_a_partition_without_a_known_render_node_makes_the_card_unusable(tmp_path: Path) -> None:
     """The directory of a cut card names one render node only, so that guessing would give a container too little."""
-    made = machine(tmp_path, mode="CPX")
+    made = settled(machine(tmp_path, mode="CPX"))
     properties = made.node(3) / "properties"
     properties.write_text(properties.read_text().replace("drm_render_minor", "drm_render"))
     assert [gpu.pci_address for gpu in discovery(tmp_path).discover().gpus] == [SECOND]
