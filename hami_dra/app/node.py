@@ -12,18 +12,18 @@ from hami_dra.api.names import DRIVER
 from hami_dra.app.http import serve_http
 from hami_dra.app.node_config import ConfigOptions, follow_node_config, new_node_config
 from hami_dra.app.process import new_registry
+from hami_dra.app.watching import Watching
 from hami_dra.core.cdi import NodePaths
 from hami_dra.core.ids import NodeName
 from hami_dra.core.inventory import Inventory
 from hami_dra.core.record import held_devices
 from hami_dra.core.slices import pool_name
+from hami_dra.core.taints import device_taints
 from hami_dra.host.boot import boot_id
 from hami_dra.host.cdi_dir import CdiDirectory
 from hami_dra.host.dmem import DmemCgroups
 from hami_dra.host.guard_install import install_guard
-from hami_dra.host.health_file import HealthFile
 from hami_dra.host.ledger import Ledger
-from hami_dra.host.live_shares import LiveShares
 from hami_dra.host.locks import ClaimLocks
 from hami_dra.host.processes import ShareProcesses
 from hami_dra.host.share_dir import ShareDirectory
@@ -32,21 +32,18 @@ from hami_dra.kube.events import EventRecorder
 from hami_dra.kube.nodes import node_uid
 from hami_dra.kube.reflector import Collection, Reflector
 from hami_dra.kube.slices import SLICES_PATH, NodeSlices
-from hami_dra.kube.version import server_version
-from hami_dra.node.arbiter import Arbiter
-from hami_dra.node.device_events import DeviceEvents
-from hami_dra.node.device_metrics import DeviceCollector
-from hami_dra.node.device_monitor import DeviceMonitor
+from hami_dra.kube.version import ServerVersion, server_version
+from hami_dra.node.consumers import Consumers
 from hami_dra.node.discovery import Discovery
 from hami_dra.node.endpoint import SUPPORTED_VERSIONS, dra_handlers
 from hami_dra.node.health import HealthServer
 from hami_dra.node.health_stream import SUPPORTED_HEALTH_VERSIONS, HealthStream, health_handlers
 from hami_dra.node.metrics import NodeMetrics
-from hami_dra.node.ports import Attribution, Meter, NodeFiles, Partitioner, Vendor
+from hami_dra.node.ports import NodeFiles, Partitioner, Vendor
 from hami_dra.node.publisher import Publisher, PublisherInputs, PublisherOptions
 from hami_dra.node.recovery import Recovery
 from hami_dra.node.registrar import Registrar
-from hami_dra.node.service import ClaimService
+from hami_dra.node.service import ClaimListeners, ClaimService
 from hami_dra.node.sockets import socket_paths
 from hami_dra.node.stale import StaleClaims
 from hami_dra.node.state import NodeState
@@ -61,6 +58,8 @@ if TYPE_CHECKING:
     from hami_dra._lib.threads import Group
     from hami_dra.core.settings import CardSettings
     from hami_dra.kube.transport import Transport
+    from hami_dra.node.configuration import NodeConfiguration
+    from hami_dra.node.device_monitor import DeviceMonitor
 
 __all__ = ["NodeOptions", "start_node"]
 
@@ -132,36 +131,39 @@ def start_node(group: Group, options: NodeOptions, transport: Transport) -> None
     )
     recovery = Recovery(state=state, discovery=discovery, files=files)
     recovery.recover()
-    metrics.count_shares(lambda: sum(len(entry.plan.shares) for entry in files.ledger.entries()))
-
     events = EventRecorder(transport, component="hami-dra-node", host=node)
     configuration = new_node_config(
         options.config, base=options.settings, state_dir=options.state_dir, events=events, registry=registry
     )
-
-    inputs = PublisherInputs(
-        inventory=lambda: discovery.latest if configuration.settled else None,
-        settings=lambda: configuration.settings(discovery.latest or Inventory()),
-        held=lambda: held_devices(files.ledger.entries(), boot=files.boot),
+    status, consumers = StatusWriter(claims=claims, writer=claims, events=events), Consumers(claims)
+    service = ClaimService(state=state, listener=ClaimListeners(status, consumers), metrics=metrics)
+    events.start(group)
+    status.start(group)
+    watching = Watching(
+        group=group,
+        node=node,
+        state_dir=options.state_dir,
+        files=files,
+        vendors=vendors,
+        discovery=discovery,
+        consumers=consumers,
+        events=events,
+        registry=registry,
+        metrics=metrics,
     )
+    monitor = watching.monitor()
+    inputs = _slice_inputs(transport, discovery=discovery, files=files, monitor=monitor, configuration=configuration)
     publisher = _publisher(group, options, transport=transport, inputs=inputs, metrics=metrics)
+    monitor.listen(publisher.wake)
     configuration.listen(publisher.wake)
     discovery.listen(publisher.inventory_read)
     discovery.listen(recovery.restore)
-    status = StatusWriter(claims=claims, writer=claims, events=events)
-    service = ClaimService(state=state, listener=status, metrics=metrics)
-
-    events.start(group)
-    status.start(group)
-    monitor = _monitor(group, options, vendors=vendors, discovery=discovery, files=files)
-    monitor.listen_devices(DeviceEvents(events, node=node))
-    registry.register(DeviceCollector(monitor))
-    health = _health_stream(group, node=node, discovery=discovery, monitor=monitor)
+    health = watching.health_stream(monitor)
+    watching.shares(inputs.settings, attribution=options.attribution)
+    metrics.count_dropped(events=lambda: events.dropped, status=lambda: status.dropped)
     follow_node_config(group, options.config, node=node, transport=transport, configuration=configuration)
     group.spawn("discovery", discovery.run)
-    group.spawn("health", monitor.run)
     group.spawn("publisher", publisher.run)
-    group.spawn("arbiter", _arbiter(group, options, files=files, meter=vendors, metrics=metrics).run)
     _release_stale(group, options, claims=claims, state=state, files=files, metrics=metrics)
     _serve(group, options, service=service, health=health, publisher=publisher, registry=registry)
 
@@ -198,27 +200,9 @@ def _vendors(options: NodeOptions) -> list[Vendor]:
     ]
 
 
-def _monitor(
-    group: Group, options: NodeOptions, *, vendors: Vendors, discovery: Discovery, files: NodeFiles
-) -> DeviceMonitor:
-    monitor = DeviceMonitor(
-        sensors=vendors.sensors(),
-        discovery=discovery,
-        memory=HealthFile(options.state_dir / "health.json"),
-        boot=files.boot,
-        group=group,
-    )
-    monitor.recall()
-    discovery.listen(monitor.looked)
-    return monitor
-
-
-def _health_stream(group: Group, *, node: NodeName, discovery: Discovery, monitor: DeviceMonitor) -> HealthStream:
-    stream = HealthStream(pool=pool_name(node), look=monitor.health)
-    discovery.listen(stream.changed)
-    monitor.listen(stream.changed)
-    group.on_stop(stream.close)
-    return stream
+def _knows_effect_none(transport: Transport) -> bool:
+    """Whether taints may say that they have no effect; older API servers refuse the whole slice then."""
+    return server_version(transport) >= ServerVersion(1, 35)
 
 
 def _node_paths(options: NodeOptions) -> NodePaths:
@@ -248,16 +232,24 @@ def _node_files(group: Group, options: NodeOptions, *, partitions: Partitioner) 
     )
 
 
-def _arbiter(group: Group, options: NodeOptions, *, files: NodeFiles, meter: Meter, metrics: NodeMetrics) -> Arbiter:
-    claims_dir = options.state_dir / "claims"
-    return Arbiter(
-        shares=LiveShares(claims_dir, lock=options.state_dir / "limits.lock"),
-        ledger=files.ledger,
-        boot=files.boot,
-        attribution=Attribution(meter=meter, owner=ShareProcesses(claims_dir)) if options.attribution else None,
-        metrics=metrics,
-        group=group,
-        clock=SYSTEM_CLOCK,
+def _slice_inputs(
+    transport: Transport,
+    *,
+    discovery: Discovery,
+    files: NodeFiles,
+    monitor: DeviceMonitor,
+    configuration: NodeConfiguration,
+) -> PublisherInputs:
+    """What the slices say: lost cards stay in them, tainted."""
+
+    def cards() -> Inventory | None:
+        return discovery.including(monitor.absent())
+
+    return PublisherInputs(
+        inventory=lambda: cards() if configuration.settled else None,
+        settings=lambda: configuration.settings(cards() or Inventory()),
+        held=lambda: held_devices(files.ledger.entries(), boot=files.boot),
+        taints=lambda: device_taints(monitor.health(), informational=_knows_effect_none(transport)),
     )
 
 

@@ -8,7 +8,7 @@ this; a second one, in a rolling update, waits.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from hami_dra._lib.clock import SYSTEM_CLOCK, Clock
@@ -37,6 +37,8 @@ _REREAD_S = 10.0
 """The ledger is read when the claims' directory changed, and now and then in case that was missed."""
 _MOST_NS = 64_000_000_000
 """No round lasts long enough for a share to be charged more: a larger step is nonsense from a usage file."""
+_THROTTLED_PERMILLE = 10
+"""What the watchdog leaves to a share: enough for its programs to end in order."""
 _SAME = 0.01
 """A grant that changed by less is not worth making every process of the share read its page again."""
 
@@ -52,6 +54,8 @@ class _Share:
     usage: Usage | None = None
     written: int | None = None
     """The grant in its page; None: nobody looked yet."""
+    throttled: bool = False
+    """Whether its page says that it gets next to nothing."""
 
     @property
     def id(self) -> str:
@@ -84,6 +88,7 @@ class Arbiter:
         attribution: Attribution | None,
         metrics: NodeMetrics,
         group: Group,
+        throttled: Callable[[], Collection[str]] = frozenset,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """Work for the claims that the ledger knows of this boot.
@@ -95,6 +100,7 @@ class Arbiter:
             attribution: the driver's figures; None where its processes cannot be told apart.
             metrics: told of grants and failures.
             group: whose stop ends `run`.
+            throttled: shares (`<claim>/<share>`) that the watchdog wants to get no more memory and next to no compute.
             clock: measures rounds.
         """
         self._files = shares
@@ -103,6 +109,7 @@ class Arbiter:
         self._attribution = attribution
         self._metrics = metrics
         self._group = group
+        self._throttled = throttled
         self._clock = clock
         self._cards: dict[GpuUuid, _Card] = {}
         self._stamp: int | None = None
@@ -143,8 +150,15 @@ class Arbiter:
             card.wanted_s = now_s
         truth = self._truth(uuid, card, now_s) if wanted else None
         card.state, grants = decide(card.state, looks, elapsed_s=elapsed_s, truth=truth)
+        throttled = self._throttled()
+        for key, share in card.shares.items():
+            held = key in throttled
+            if held != share.throttled:
+                share.throttled, share.written = held, None
+                grants = {key: 0, **grants}
         for key, granted in grants.items():
-            self._write(card.shares[key], granted)
+            share = card.shares[key]
+            self._write(share, _THROTTLED_PERMILLE if share.throttled else granted)
 
     def _observe(self, share: _Share) -> Look:
         before, share.usage = share.usage, self._files.usage(share.uid, share.limits.share)
@@ -173,7 +187,9 @@ class Arbiter:
         if share.written is not None and _same(share.written, granted):
             return
         try:
-            there = self._files.change(share.uid, replace(share.limits, granted_permille=granted))
+            memory = 1 if share.throttled else share.limits.memory_limit_bytes  # 0 would be no limit at all
+            limits = replace(share.limits, granted_permille=granted, memory_limit_bytes=memory)
+            there = self._files.change(share.uid, limits)
         except HamiDraError as error:
             self._failed(error)
             return

@@ -53,6 +53,12 @@ class NodeMetrics:
             "hami_dra_publish_failures_total", "Attempts to publish slices that failed.", ["reason"], registry=registry
         )
 
+        self._dropped_news = Gauge(
+            "hami_dra_dropped_messages",
+            "Events and conditions that were not written since the start, for want of room or a willing API server.",
+            ["kind"],
+            registry=registry,
+        )
         self._granted = Gauge(
             "hami_dra_share_compute_granted_ratio",
             "Compute that a share may use for now, as a fraction of its device; above 1 to make up for what its guard overrates.",
@@ -94,6 +100,11 @@ class NodeMetrics:
     def count_shares(self, count: Callable[[], float]) -> None:
         """Ask `count` for the number of prepared shares whenever metrics are read."""
         self._shares.set_function(count)
+
+    def count_dropped(self, *, events: Callable[[], float], status: Callable[[], float]) -> None:
+        """Ask how much was not said to the API server whenever metrics are read."""
+        self._dropped_news.labels("event").set_function(events)
+        self._dropped_news.labels("status").set_function(status)
 
     def granted(self, share: Mapping[str, str], ratio: float) -> None:
         """A share may use that much from now on; `share` has namespace, claim and share."""

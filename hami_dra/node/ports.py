@@ -37,6 +37,7 @@ __all__ = [
     "NodeFiles",
     "Partitioner",
     "PodCaps",
+    "Processes",
     "ShareFiles",
     "SliceStore",
     "Vendor",
@@ -200,6 +201,10 @@ class Meter(Protocol):
         """What it sampled on that card later than `since_us` of its clock; None for nothing new.  Raises DriverError."""
         ...
 
+    def memory(self, uuid: GpuUuid) -> Mapping[int, int] | None:
+        """Bytes of that card that each process holds, by pid; None where it cannot tell.  Raises DriverError."""
+        ...
+
 
 class Partitioner(Protocol):
     """Cuts cards.  No two calls for one card run at once, whatever their process."""
@@ -247,6 +252,18 @@ class Vendor(Meter, Protocol):
 
     def discover(self) -> Inventory:
         """Its cards and the files that their containers need.  Raises DriverError where its driver does not work (yet)."""
+        ...
+
+
+class Processes(Protocol):
+    """The processes of this node."""
+
+    def pod_uid(self, pid: int) -> str | None:
+        """UID of the process's pod; None outside of pods."""
+        ...
+
+    def kill(self, pid: int, *, still: Callable[[int], bool]) -> bool:
+        """End it if `still` says that it is the one that is meant; says whether.  Raises NodeStateError where not permitted."""
         ...
 
 

@@ -15,7 +15,7 @@ from hami_dra.core.ids import ClaimUid
 from hami_dra.node.metrics import NodeMetrics
 from hami_dra.node.state import ClaimRef, NodeState, Prepared, PreparedDevice
 
-__all__ = ["ClaimListener", "ClaimService", "Failure"]
+__all__ = ["ClaimListener", "ClaimListeners", "ClaimService", "Failure"]
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +42,29 @@ class ClaimListener(Protocol):
     def unprepared(self, ref: ClaimRef) -> None:
         """A claim is not prepared any more."""
         ...
+
+
+class ClaimListeners:
+    """Several listeners as one."""
+
+    def __init__(self, *listeners: ClaimListener) -> None:
+        """Tell these, in this order."""
+        self._listeners = listeners
+
+    def prepared(self, prepared: Prepared) -> None:
+        """A claim is prepared, maybe again."""
+        for listener in self._listeners:
+            listener.prepared(prepared)
+
+    def failed(self, ref: ClaimRef, error: HamiDraError) -> None:
+        """A claim could not be prepared."""
+        for listener in self._listeners:
+            listener.failed(ref, error)
+
+    def unprepared(self, ref: ClaimRef) -> None:
+        """A claim is not prepared any more."""
+        for listener in self._listeners:
+            listener.unprepared(ref)
 
 
 class ClaimService:

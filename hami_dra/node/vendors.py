@@ -5,7 +5,7 @@ had, and the inventory says so in `failures`: it never hides the cards of anothe
 """
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from hami_dra.core.errors import DriverError, PartitionRefused
 from hami_dra.core.figures import Figures
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 class Vendors:
-    """Call it for the inventory of the node.  Not for several threads at once, but `figures` may be asked for by another one."""
+    """Call it for the inventory of the node.  Not for several threads at once, but others may ask for `figures` and `memory`."""
 
     def __init__(self, vendors: Sequence[Vendor]) -> None:
         """`vendors` are asked in this order."""
@@ -110,8 +110,21 @@ class Vendors:
         Raises:
             DriverError: the card does not answer.
         """
+        vendor = self._vendor_of(uuid)
+        return None if vendor is None else vendor.figures(uuid, since_us=since_us)
+
+    def memory(self, uuid: GpuUuid) -> Mapping[int, int] | None:
+        """What the vendor of that card says of the memory that each process holds; None where nobody can tell.
+
+        Raises:
+            DriverError: the card does not answer.
+        """
+        vendor = self._vendor_of(uuid)
+        return None if vendor is None else vendor.memory(uuid)
+
+    def _vendor_of(self, uuid: GpuUuid) -> Vendor | None:
         for vendor in self._vendors:
             part = self._parts.get(vendor.name)
             if part is not None and any(gpu.uuid == uuid for gpu in part.gpus):
-                return vendor.figures(uuid, since_us=since_us)
+                return vendor
         return None

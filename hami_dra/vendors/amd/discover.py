@@ -101,6 +101,9 @@ class AmdDiscovery:
     def sensor(self) -> None:
         """Nobody tells of the health of its cards: a card that the kernel no longer lists is lost, and that is all."""
 
+    def memory(self, uuid: GpuUuid) -> None:
+        """Not told: KFD counts memory by process, but cards are given whole, so there is no share to hold it against."""
+
     def discover(self) -> Inventory:
         """Look at the hardware.
 

@@ -7,7 +7,7 @@ names it; a driver that is not there yet is a `DriverError`, and whoever asks tr
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from hami_dra.core.errors import DriverError, DriverUnloaded
@@ -129,6 +129,15 @@ class NvidiaDiscovery:
         """
         with self._session.joined() as nvml:
             return None if nvml is None else nvml.figures(uuid, since_us=since_us)
+
+    def memory(self, uuid: GpuUuid) -> Mapping[int, int] | None:
+        """Bytes of the card that each process holds; None while no session is open, and for drivers that do not tell.
+
+        Raises:
+            DriverError: the card does not answer.
+        """
+        with self._session.joined() as nvml:
+            return None if nvml is None else nvml.memory(uuid)
 
     def _look(self) -> Inventory:
         common = self._devices.common_devices()

@@ -166,6 +166,27 @@ class Nvml:
             raise DriverError(f"cannot {what}: {error}") from error
         return _figures(samples)
 
+    def memory(self, uuid: str) -> dict[int, int] | None:
+        """Bytes of that card that each process with a context holds; None where the driver does not tell.
+
+        Raises:
+            DriverError: the card does not answer.
+        """
+        what = f"read the processes of {uuid}"
+        handle = call(what, lambda: pynvml.nvmlDeviceGetHandleByUUID(uuid))
+        processes = optional(what, lambda: pynvml.nvmlDeviceGetComputeRunningProcesses(handle))
+        return None if processes is None else _memory(processes)
+
+
+def _memory(processes: Iterable[Any]) -> dict[int, int] | None:
+    """By pid; a process with instances on several parts of the card holds their sum."""
+    held: dict[int, int] = {}
+    for process in processes:
+        if process.usedGpuMemory is None:  # as under WSL: of no process then
+            return None
+        held[int(process.pid)] = held.get(int(process.pid), 0) + int(process.usedGpuMemory)
+    return held
+
 
 def _figures(samples: Iterable[Any]) -> Figures | None:
     """Samples of several periods are averaged; a process that slept in one of them has none there."""

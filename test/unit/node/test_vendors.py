@@ -1,6 +1,7 @@
 """Several vendors on one node."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -47,6 +48,11 @@ class FakeVendor:
     def sensor(self) -> HealthSensor | None:
         """Only the one vendor has one."""
         return Sensor() if self.name == "nvidia" else None
+
+    def memory(self, uuid: GpuUuid) -> Mapping[int, int] | None:
+        """The same for every card of its own."""
+        assert uuid == f"{self.name}-{self.index}"
+        return {7: self.index}
 
     def figures(self, uuid: GpuUuid, *, since_us: int) -> Figures | None:
         """The same for every card of its own."""
@@ -111,6 +117,8 @@ def test_figures_come_from_the_vendor_of_the_card() -> None:
     vendors()
     assert vendors.figures(GpuUuid("amd-1"), since_us=3) == FIGURES
     assert vendors.figures(GpuUuid("other"), since_us=3) is None
+    assert vendors.memory(GpuUuid("amd-1")) == {7: 1}
+    assert vendors.memory(GpuUuid("other")) is None
 
 
 def test_a_failure_of_one_vendor_is_tried_again_soon_and_makes_only_its_own_cards_unknown() -> None:

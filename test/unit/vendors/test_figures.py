@@ -104,3 +104,42 @@ def test_figures_come_from_the_open_session(root: Root) -> None:
         pass
     closer.join()
     assert nvml.closed == 1
+
+
+@dataclass
+class Holder:
+    """A process as pynvml hands it out."""
+
+    pid: int
+    usedGpuMemory: int | None  # noqa: N815 - pynvml's spelling
+
+
+@pytest.mark.parametrize(
+    ("processes", "held"),
+    [
+        ([], {}),
+        ([Holder(7, 100), Holder(8, 50)], {7: 100, 8: 50}),
+        ([Holder(7, 100), Holder(7, 50)], {7: 150}),
+        ([Holder(7, 100), Holder(8, None)], None),
+    ],
+    ids=["none", "two", "on two parts of the card", "not told"],
+)
+def test_memory_is_summed_by_process(
+    processes: list[Holder], held: dict[int, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the driver does not tell it of one process, it tells it of none."""
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", lambda _uuid: object())
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetComputeRunningProcesses", lambda _handle: processes)
+    assert MeteredNvml().memory(UUID) == held
+
+
+def test_a_driver_that_lists_no_processes_tells_nothing(monkeypatch: pytest.MonkeyPatch, root: Root) -> None:
+    """Nor does one with which no session is open."""
+
+    def fail(_handle: object) -> list[Holder]:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", lambda _uuid: object())
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetComputeRunningProcesses", fail)
+    assert MeteredNvml().memory(UUID) is None
+    assert discovery(root, CountingNvml([card()])).memory(UUID) is None

@@ -1,0 +1,254 @@
+"""Holds what the driver says of each process against the limits of its share, and does what the policy says.
+
+The guard is cooperative: a program that gets round it is held by nothing.  The driver's figures cannot be got round by whoever
+uses the card, and whose process it is, `node.attributor` knows by its cgroup.  `core.watchdog` decides what is too much for too
+long.  Then: `Report` (Event on claim and pods, metric, log), `Throttle` (the same, and the share's page grants next to nothing)
+or `Stop` (the same, and its processes on the card are killed).  What no share explains is counted as others', never acted upon.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from hami_dra._lib.clock import SYSTEM_CLOCK, Clock
+from hami_dra._lib.threads import Group
+from hami_dra.api.k8s import ObjectReference
+from hami_dra.api.nodeconfig import WatchdogPolicy
+from hami_dra.api.quantity import format_bytes
+from hami_dra.core.errors import HamiDraError
+from hami_dra.core.figures import Watch, attribute, watch
+from hami_dra.core.ids import GpuUuid
+from hami_dra.core.limits import Limits
+from hami_dra.core.plan import ClaimPlan, PlannedShare
+from hami_dra.core.settings import WatchdogSettings
+from hami_dra.core.watchdog import Reading, ShareWatch, observe
+from hami_dra.node.attributor import Attributor
+from hami_dra.node.ports import EventSink, Ledger
+
+__all__ = ["Watchdog", "Watched"]
+
+_log = logging.getLogger(__name__)
+
+_PERIOD_S = 2.0
+_IDLE_S = 5.0
+_REASON = "ShareLimitExceeded"
+_REASON_END = "ShareLimitKept"
+_DONE = {
+    WatchdogPolicy.REPORT: "it is reported, and nothing else is done",
+    WatchdogPolicy.THROTTLE: "it gets no more memory and next to no compute",
+    WatchdogPolicy.STOP: "its processes on the card are stopped",
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class Watched:
+    """One share with limits, and what is known of it."""
+
+    plan: ClaimPlan
+    planned: PlannedShare
+    limits: Limits
+    state: ShareWatch = field(default_factory=ShareWatch)
+    policy: WatchdogPolicy = WatchdogPolicy.REPORT
+
+    @property
+    def id(self) -> str:
+        """As the arbiter calls it."""
+        return f"{self.plan.uid}/{self.planned.spec.key}"
+
+
+@dataclass(slots=True, kw_only=True)
+class _Card:
+    """What is remembered of a card."""
+
+    figures: Watch = field(default_factory=Watch)
+    others_bytes: int = 0
+
+
+class Watchdog:
+    """Watches the shares of this node."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        boot: str,
+        attributor: Attributor,
+        settings: Callable[[GpuUuid], WatchdogSettings],
+        events: EventSink,
+        group: Group,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        """Watch the shares that the ledger knows of this boot.
+
+        Args:
+            ledger: what is prepared.
+            boot: id of the running boot.
+            attributor: the driver's figures, and whose they are.
+            settings: what is to be done about the shares of a card.
+            events: takes Events.
+            group: whose stop ends `run`.
+            clock: measures how long a share is above.
+        """
+        self._ledger = ledger
+        self._boot = boot
+        self._attributor = attributor
+        self._settings = settings
+        self._events = events
+        self._group = group
+        self._clock = clock
+        self._lock = threading.Lock()
+        """Over what others read: shares, cards, actions."""
+        self._shares: dict[str, Watched] = {}
+        self._cards: dict[GpuUuid, _Card] = {}
+        self._actions: dict[WatchdogPolicy, int] = dict.fromkeys(WatchdogPolicy, 0)
+        self._at_s = clock.monotonic()
+        self._said = ""
+
+    def shares(self) -> list[Watched]:
+        """What is known of each share."""
+        with self._lock:
+            return list(self._shares.values())
+
+    def others(self) -> Mapping[GpuUuid, int]:
+        """Memory of each card that no share explains."""
+        with self._lock:
+            return {uuid: card.others_bytes for uuid, card in self._cards.items()}
+
+    def actions(self) -> Mapping[WatchdogPolicy, int]:
+        """How often which policy was carried out."""
+        with self._lock:
+            return dict(self._actions)
+
+    def throttled(self) -> frozenset[str]:
+        """The shares whose pages are to grant next to nothing."""
+        with self._lock:
+            return frozenset(
+                share.id
+                for share in self._shares.values()
+                if share.state.above and share.policy is WatchdogPolicy.THROTTLE
+            )
+
+    def run(self) -> None:
+        """Watch until the group stops."""
+        while not self._group.stopping:
+            self._group.wait(_PERIOD_S if self._shares else _IDLE_S)
+            if not self._group.stopping:
+                self.round()
+
+    def round(self) -> None:
+        """Look at all cards once."""
+        now_s = self._clock.monotonic()
+        elapsed_s, self._at_s = max(0.001, now_s - self._at_s), now_s
+        try:
+            self._refresh()
+            cards: dict[GpuUuid, dict[str, Watched]] = {}
+            for share in self._shares.values():
+                cards.setdefault(share.planned.gpu_uuid, {})[share.id] = share
+            known = [self._look(uuid, shares, now_s=now_s, elapsed_s=elapsed_s) for uuid, shares in cards.items()]
+            self._attributor.learn([share.plan for share in self._shares.values()], unknown=not all(known))
+        except HamiDraError as error:
+            if str(error) != self._said:  # every two seconds the same is said once
+                self._said = str(error)
+                _log.warning("shares are not watched as they should be: %s", error)
+
+    def _refresh(self) -> None:
+        """Take in shares that came, drop those that went."""
+        found: dict[str, Watched] = {}
+        for entry in self._ledger.entries():
+            for planned in entry.plan.shares:
+                limits = planned.limits
+                if entry.boot == self._boot and limits is not None:
+                    share = Watched(plan=entry.plan, planned=planned, limits=limits)
+                    found[share.id] = self._shares.get(share.id, share)
+        with self._lock:
+            self._shares = found
+            self._cards = {
+                share.planned.gpu_uuid: self._cards.get(share.planned.gpu_uuid, _Card()) for share in found.values()
+            }
+
+    def _look(self, uuid: GpuUuid, shares: Mapping[str, Watched], *, now_s: float, elapsed_s: float) -> bool:
+        """Look at a card; says whether all of its processes are known."""
+        holders = self._attributor.memory(uuid)
+        if holders is None:
+            return True
+        plans = {key: share.plan for key, share in shares.items()}
+        owners = {pid: self._attributor.owner(pid, plans) for pid in holders}
+        busy = self._busy(uuid, owners, shares, now_s=now_s)
+        with self._lock:
+            self._cards[uuid].others_bytes = sum(size for pid, size in holders.items() if owners[pid] is None)
+        for key, share in shares.items():
+            pids = [pid for pid, owner in owners.items() if owner == key]
+            held = sum(holders[pid] for pid in pids)
+            reading = Reading(memory_bytes=held, busy=None if busy is None else busy.get(key, 0.0))
+            settings = self._settings(uuid)
+            self._judge(share, reading, settings=settings, now_s=now_s, elapsed_s=elapsed_s)
+            if share.state.above and settings.policy is WatchdogPolicy.STOP:
+                self._stop(share, pids, plans)
+        return None not in owners.values()
+
+    def _busy(
+        self, uuid: GpuUuid, owners: Mapping[int, str | None], shares: Collection[str], *, now_s: float
+    ) -> Mapping[str, float] | None:
+        """Fraction of the card by share; None where the driver has nothing to say.  Without a context nobody computes."""
+        card = self._cards[uuid]
+        figures = self._attributor.figures(uuid, since_us=card.figures.at_us or 0)
+        card.figures, window = watch(card.figures, figures, now_s=now_s)
+        if window is None:
+            return None
+
+        def owner(pid: int) -> list[str]:
+            found = owners.get(pid)
+            return [] if found is None else [found]
+
+        return attribute(figures.busy if figures else {}, window, owner=owner, shares=shares).busy
+
+    def _judge(
+        self, share: Watched, reading: Reading, *, settings: WatchdogSettings, now_s: float, elapsed_s: float
+    ) -> None:
+        before = share.state
+        after = observe(before, reading, limits=share.limits, settings=settings, now_s=now_s, elapsed_s=elapsed_s)
+        with self._lock:
+            share.state, share.policy = after, settings.policy
+            if after.above and not before.above:
+                self._actions[settings.policy] += 1
+        if after.above and not before.above:
+            self._say(share, "Warning", reason=_REASON, message=_excess(share))
+        elif before.above and not after.above:
+            message = f"device {share.planned.spec.device}: the share keeps to its limits again"
+            self._say(share, "Normal", reason=_REASON_END, message=message)
+
+    def _stop(self, share: Watched, pids: Collection[int], plans: Mapping[str, ClaimPlan]) -> None:
+        for pid in pids:
+            if self._attributor.kill(pid, share=share.id, shares=plans):
+                claim = f"{share.plan.namespace}/{share.plan.name}"
+                _log.warning("process stopped: its share is above its limits", extra={"pid": pid, "claim": claim})
+
+    def _say(self, share: Watched, event_type: Literal["Normal", "Warning"], *, reason: str, message: str) -> None:
+        plan = share.plan
+        claim = ObjectReference(
+            apiVersion="resource.k8s.io/v1",
+            kind="ResourceClaim",
+            namespace=plan.namespace,
+            name=plan.name,
+            uid=plan.uid,
+        )
+        pods = [
+            ObjectReference(apiVersion="v1", kind="Pod", namespace=plan.namespace, name=pod.name, uid=pod.uid)
+            for pod in self._attributor.pods(plan)
+        ]
+        _log.warning("claim %s/%s: %s", plan.namespace, plan.name, message, extra={"policy": share.policy})
+        for about in (claim, *pods):
+            self._events.emit(about, event_type=event_type, reason=reason, message=message)
+
+
+def _excess(share: Watched) -> str:
+    limits, state = share.limits, share.state
+    said = []
+    if state.memory.raised:
+        held, allowed = (format_bytes(size >> 20 << 20) for size in (state.memory_bytes, limits.memory_limit_bytes))
+        said.append(f"holds {held} of {allowed}")
+    if state.cores.raised:
+        said.append(f"computes {100 * state.busy:.0f} percent of the card on average, of {limits.cores_percent}")
+    return f"device {share.planned.spec.device}: by the driver the share {' and '.join(said)}; {_DONE[share.policy]}"

@@ -1,0 +1,74 @@
+"""What the watchdog sees, as metrics, read when somebody asks.
+
+Here memory and time are the driver's words; `node.share_metrics` has the guard's.  Who compares them sees what the guard missed.
+"""
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from hami_dra.core.ids import ClaimUid
+from hami_dra.core.inventory import Inventory
+from hami_dra.node.share_metrics import SHARE_LABELS, share_labels
+from hami_dra.node.watchdog import Watchdog
+
+__all__ = ["WatchdogCollector"]
+
+
+class WatchdogCollector(Collector):
+    """Asks the watchdog at each scrape."""
+
+    def __init__(
+        self,
+        watchdog: Watchdog,
+        *,
+        pods: Callable[[ClaimUid], tuple[str, ...]],
+        inventory: Callable[[], Inventory | None],
+    ) -> None:
+        """Ask `watchdog`; `pods` names the pods of a claim, `inventory` the devices."""
+        self._watchdog = watchdog
+        self._pods = pods
+        self._inventory = inventory
+
+    def collect(self) -> Iterable[Metric]:
+        """All of it."""
+        memory = GaugeMetricFamily(
+            "hami_dra_share_driver_memory_bytes",
+            "Memory that a share's processes hold, by the driver.",
+            labels=SHARE_LABELS,
+        )
+        busy = GaugeMetricFamily(
+            "hami_dra_share_driver_busy_ratio",
+            "Fraction of its card's time that a share computes, by the driver, averaged over the watchdog's grace.",
+            labels=SHARE_LABELS,
+        )
+        above = GaugeMetricFamily(
+            "hami_dra_share_above_limit",
+            "1 while the watchdog holds a share for above that limit.",
+            labels=(*SHARE_LABELS, "limit"),
+        )
+        for share in self._watchdog.shares():
+            pods = self._pods(share.plan.uid)
+            labels = share_labels(share.plan, share.planned, pod=pods[0] if len(pods) == 1 else "")
+            memory.add_metric(labels, share.state.memory_bytes)
+            busy.add_metric(labels, share.state.busy)
+            above.add_metric((*labels, "memory"), float(share.state.memory.raised))
+            above.add_metric((*labels, "cores"), float(share.state.cores.raised))
+        others = GaugeMetricFamily(
+            "hami_dra_device_unattributed_memory_bytes",
+            "Memory of a card that processes of no share hold, by the driver; of cards with shares.",
+            labels=("device",),
+        )
+        inventory = self._inventory() or Inventory()
+        held = self._watchdog.others()
+        for gpu in inventory.gpus:
+            if gpu.uuid in held:
+                others.add_metric([gpu.name], held[gpu.uuid])
+        actions = CounterMetricFamily(
+            "hami_dra_watchdog_actions", "Shares found above their limits, by what was done.", labels=("policy",)
+        )
+        for policy, count in self._watchdog.actions().items():
+            actions.add_metric([policy], count)
+        return [memory, busy, above, others, actions]
