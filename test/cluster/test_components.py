@@ -8,6 +8,7 @@ from cluster.support import make_spec
 
 from hacklib.cluster import components
 from hacklib.cluster.components import Component
+from hacklib.cluster.spec import served_argument
 
 
 def options(component: Component) -> dict[str, str]:
@@ -64,3 +65,10 @@ def test_programs_come_from_the_cluster_and_not_from_the_host(tmp_path: Path) ->
         components.kube_proxy(node),
     ]
     assert {str(Path(component.argv[0]).parent) for component in started} == {"/programs"}
+
+
+def test_a_gate_whose_objects_are_not_served_by_default_has_them_served() -> None:
+    """Whoever opens it wants to write them."""
+    assert served_argument({}) == []
+    assert served_argument({"DRADeviceTaintRules": False, "DRAConsumableCapacity": True}) == []
+    assert served_argument({"DRADeviceTaintRules": True}) == ["--runtime-config=resource.k8s.io/v1beta2=true"]

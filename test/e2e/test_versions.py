@@ -10,6 +10,7 @@ from e2e.support import EXAMPLES, Tenant, eventually, pod, share_template
 from hacklib.checks import leftovers
 from hacklib.cluster.spec import ClusterSpec
 from hacklib.deployment import Site
+from hacklib.deployment.simulated import simctl
 from hacklib.ui import Ui
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -73,6 +74,24 @@ def test_1_34_without_the_gate_gives_whole_cards(plain: Site) -> None:
 
         eventually(lambda: phases() == ["Pending", "Running", "Running"], what="two run, one waits", detail=phases)
         assert tenant.wait_condition("whole-card", "Ready")["status"] == "True"
+
+
+def test_1_34_without_the_gate_withdraws_a_card_that_is_lost(plain: Site) -> None:
+    """The API server drops the taint: the device goes, is said to be why, and comes back with the card."""
+    root, lost = str(plain.driver_root(1)), plain.cards(1)[1].device
+
+    def published() -> list[str]:
+        return [device["name"] for item in plain.slices() for device in item["spec"].get("devices", [])]
+
+    both = published()
+    assert lost in both
+    simctl("lose", "--root", root, "--card", "1")
+    try:
+        eventually(lambda: lost not in published(), what="the lost card is withdrawn", detail=published)
+        assert set(published()) == set(both) - {lost}
+    finally:
+        simctl("restore", "--root", root, "--card", "1")
+    eventually(lambda: set(published()) == set(both), what="the card is back", deadline_s=60, detail=published)
 
 
 def _processes_of(spec: ClusterSpec) -> list[int]:

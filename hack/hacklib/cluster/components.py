@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from hacklib.cluster.spec import API_ADDRESS, ClusterSpec, Node, gates_argument
+from hacklib.cluster.spec import API_ADDRESS, ClusterSpec, Node, gates_argument, served_argument
 
 __all__ = [
     "CONTAINERD_SOCKET",
@@ -69,6 +69,7 @@ def api_server(spec: ClusterSpec) -> Component:
         "--enable-aggregator-routing",  # no kube-proxy beside it: webhooks are called by pod address
         "--shutdown-delay-duration=0s",
         *gates_argument(spec.feature_gates),
+        *served_argument(spec.feature_gates),
     )
 
 

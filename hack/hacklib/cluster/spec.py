@@ -205,10 +205,20 @@ def parse_mount(text: str) -> NodeMount:
     return NodeMount(node=int(index), source=source, target=target)
 
 
+_SERVED_ON_DEMAND = {"DRADeviceTaintRules": "resource.k8s.io/v1beta2"}
+"""API versions that are off by default in the releases in which a gate is closed by default."""
+
+
 def gates_argument(gates: Mapping[str, bool]) -> list[str]:
     """The `--feature-gates` option of the Kubernetes programs, or nothing."""
     words: Iterable[str] = (f"{name}={str(value).lower()}" for name, value in sorted(gates.items()))
     return [f"--feature-gates={','.join(words)}"] if gates else []
+
+
+def served_argument(gates: Mapping[str, bool]) -> list[str]:
+    """The `--runtime-config` option of the API server, for open gates whose objects it serves on demand only; or nothing."""
+    versions = sorted({_SERVED_ON_DEMAND[name] for name, value in gates.items() if value and name in _SERVED_ON_DEMAND})
+    return [f"--runtime-config={','.join(f'{version}=true' for version in versions)}"] if versions else []
 
 
 def folder_of(name: ClusterName) -> Path:

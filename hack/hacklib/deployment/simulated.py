@@ -13,7 +13,7 @@ from typing import Any
 from hacklib.native.build import output_dir
 from hacklib.ui import HackError
 
-__all__ = ["DRIVER_ROOT", "Card", "CardProcess", "create_cards", "observe"]
+__all__ = ["DRIVER_ROOT", "Card", "CardProcess", "create_cards", "observe", "simctl"]
 
 DRIVER_ROOT = "/var/lib/hami-sim"
 
@@ -50,12 +50,12 @@ class Card:
 def create_cards(root: Path, models: Sequence[tuple[str, int]], *options: str) -> None:
     """Make a driver root with so many cards of each model; one that is there already is left as it is."""
     wanted = [word for model, count in models for word in ("--model", model, "--count", str(count))]
-    _simctl("create", "--root", str(root), *wanted, *options)
+    simctl("create", "--root", str(root), *wanted, *options)
 
 
 def observe(root: Path) -> list[Card]:
     """What the cards of a driver root hold right now, in PCI order."""
-    listed: Mapping[str, Any] = json.loads(_simctl("list", "--root", str(root), "--json"))
+    listed: Mapping[str, Any] = json.loads(simctl("list", "--root", str(root), "--json"))
     cards = [
         Card(
             processes=tuple(
@@ -69,7 +69,8 @@ def observe(root: Path) -> list[Card]:
     return sorted(cards, key=lambda card: card.pci)
 
 
-def _simctl(*arguments: str) -> str:
+def simctl(*arguments: str) -> str:
+    """Run simctl; what it says."""
     program = output_dir("release") / "simgpu" / "simctl"
     ran = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
     if ran.returncode:
