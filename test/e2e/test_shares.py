@@ -30,6 +30,16 @@ cuda.cuInit(0)
 cuda.cuCtxSetCurrent(cuda.cuDevicePrimaryCtxRetain(cuda.cuDeviceGet(0)[1])[1])
 print(cuda.cuMemAlloc({gib} << 30)[0].name)
 """
+LOOK = """
+from cuda.bindings import driver as cuda
+import signal
+
+cuda.cuInit(0)
+cuda.cuCtxSetCurrent(cuda.cuDevicePrimaryCtxRetain(cuda.cuDeviceGet(0)[1])[1])
+_, free, total = cuda.cuMemGetInfo()
+print("free", free >> 20, total >> 20, flush=True)
+signal.pause()
+"""
 
 
 def _contained(part: Any, whole: Any) -> bool:
@@ -154,6 +164,30 @@ def test_a_killed_pod_gives_its_memory_back(site: Site, tenant: Tenant) -> None:
     eventually(lambda: uid not in files.prepared().everything, what="the node's files of the claim gone")
     tenant.kubectl.apply(pod("second", template="share", script=HOLD.format(gib=50), node=1))
     assert tenant.kubectl.wait_line("second", "CUDA_") == ["CUDA_SUCCESS"]
+
+
+def test_a_monitor_sees_the_card_and_takes_nothing_of_it(site: Site, tenant: Tenant) -> None:
+    """A pod with admin access has the whole card in view, what others hold included; its room can be had all the same."""
+    namespace = tenant.kubectl.namespace
+    tenant.kubectl.run("label", "namespace", namespace, "resource.kubernetes.io/admin-access=true")
+    monitor = share_template("monitor", memory="1Mi", cores=0)
+    monitor["spec"]["spec"]["devices"]["requests"][0]["exactly"]["adminAccess"] = True
+    tenant.kubectl.apply(
+        monitor,
+        share_template("share", memory="4Gi"),
+        share_template("rest", memory="76Gi"),
+        pod("holder", template="share", script=HOLD.format(gib=2), node=1),
+    )
+    tenant.kubectl.wait_line("holder", "CUDA_SUCCESS")
+    tenant.kubectl.apply(pod("monitor", template="monitor", script=LOOK, node=1))
+    free, total = map(int, tenant.kubectl.wait_line("monitor", "free ")[-1].split()[1:])
+    assert total == site.cards(1)[0].memory_bytes >> 20
+    assert total - free >= 2 << 10
+    tenant.kubectl.apply(pod("late", template="rest", node=1))
+    tenant.kubectl.wait_running("late")
+    uid = tenant.claim_of("monitor")["metadata"]["uid"]
+    prepared = NodeFiles(site, node=1).prepared()
+    assert (prepared.shares[uid], prepared.ledger[uid]) == (0, "Completed")
 
 
 def test_a_full_card_keeps_the_next_pod_waiting(tenant: Tenant) -> None:
