@@ -1,4 +1,4 @@
-"""The command line: `hami-dra node`, `hami-dra controller`, `hami-dra config check`, `hami-dra version`.
+"""The command line: `hami-dra node`, `hami-dra controller`, `hami-dra top`, `hami-dra config check`, `hami-dra version`.
 
 Flags only, each with its unit and default; what a pod knows of itself (`--node-name`, `--pod-uid`, `--namespace`) may come
 from the environment that the chart sets.  What the processes are made of is left to `app`, imported when asked for: a node
@@ -39,11 +39,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from hami_dra.app.config_check import check_config  # noqa: PLC0415 - see the module
 
         return check_config(options.file, labels=dict(options.label) if options.label else None)
+    if options.command == "top":
+        return _top(options)
     configure(level=options.log_level, stream=sys.stderr)
     try:
         return _node(options) if options.command == "node" else _controller(options)
     except HamiDraError as error:
         _log.error("cannot start: %s", error.explain())
+        return 1
+
+
+def _top(options: argparse.Namespace) -> int:
+    from hami_dra.app.top import TopOptions, pages_of_cluster, pages_of_url, show_top  # noqa: PLC0415 - see the module
+
+    try:
+        if options.url:
+            pages = pages_of_url(options.url)
+        else:
+            pages = pages_of_cluster(_transport(options), namespace=options.namespace, port=options.metrics_port)
+        return show_top(pages, TopOptions(interval_s=options.interval, once=options.once))
+    except (HamiDraError, ValueError) as error:
+        print(f"hami-dra top: {error}", file=sys.stderr)
         return 1
 
 
@@ -107,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("version", help="print the version")
     _add_node(commands.add_parser("node", help="the kubelet plugin of one node"))
     _add_controller(commands.add_parser("controller", help="the cluster's resolver of claims"))
+    _add_top(commands.add_parser("top", help="what the shares of the cluster use, live"))
     _add_config(commands.add_parser("config", help="look at a node configuration before it is applied"))
     return parser
 
@@ -167,6 +184,20 @@ def _add_controller(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lease-name", default="hami-dra-controller")
 
 
+def _add_top(parser: argparse.ArgumentParser) -> None:
+    file, namespace = os.environ.get("KUBECONFIG"), os.environ.get("POD_NAMESPACE", "hami-system")
+    parser.add_argument(
+        "--kubeconfig", type=Path, default=file, help="default: $KUBECONFIG, else the pod's service account"
+    )
+    parser.add_argument(
+        "--namespace", default=namespace, help="of the node plugins; default: $POD_NAMESPACE, else hami-system"
+    )
+    parser.add_argument("--metrics-port", type=_port, default=8080, help="of the node plugins; default %(default)s")
+    parser.add_argument("--url", help="one metrics page instead, as http://127.0.0.1:8080/metrics on a node")
+    parser.add_argument("--interval", type=_seconds, default=2.0, help="seconds between two looks; default %(default)s")
+    parser.add_argument("--once", action="store_true", help="look twice, draw once")
+
+
 def _add_config(parser: argparse.ArgumentParser) -> None:
     check = parser.add_subparsers(dest="config_command", required=True).add_parser(
         "check", help="say whether node plugins would accept it"
@@ -192,6 +223,13 @@ def _port(text: str) -> int:
     number = int(text)
     if not 0 <= number <= 65535:  # noqa: PLR2004 - what a port is
         raise argparse.ArgumentTypeError(f"{text} is not a port")
+    return number
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0.1 <= number <= 3600:  # noqa: PLR2004 - neither a busy loop nor for ever
+        raise argparse.ArgumentTypeError(f"{text} must be from 0.1 to 3600")
     return number
 
 
