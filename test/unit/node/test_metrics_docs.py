@@ -10,6 +10,7 @@ from unit.node.test_watchdog import Bench, bench
 from hacklib.paths import REPOSITORY
 from hami_dra.core.device_health import DeviceHealth, Effect, Ends, Fault, Verdict
 from hami_dra.core.ids import DeviceName
+from hami_dra.node.config_metrics import ConfigMetrics
 from hami_dra.node.device_metrics import DeviceCollector
 from hami_dra.node.metrics import NodeMetrics
 from hami_dra.node.share_metrics import SHARE_LABELS, ShareCollector
@@ -49,6 +50,7 @@ def test_the_page_lists_what_is_exported(bench: Bench) -> None:
     """Dashboards and alerts are written by it."""
     registry = CollectorRegistry()
     NodeMetrics(registry)
+    ConfigMetrics(registry)
     rig = bench.rig
 
     class Source:
