@@ -13,6 +13,7 @@ from typing import Any, cast
 from hami_dra._lib.threads import Group
 from hami_dra.api.k8s import ResourceClaim
 from hami_dra.core.cdi import NodePaths
+from hami_dra.core.devices import Offers
 from hami_dra.core.errors import ApiUnavailable, NotFound
 from hami_dra.core.ids import ClaimUid
 from hami_dra.core.inventory import Inventory
@@ -23,7 +24,7 @@ from hami_dra.host.share_dir import ShareDirectory
 from hami_dra.node.discovery import Discovery
 from hami_dra.node.ports import NodeFiles, Partitioner
 from hami_dra.node.recovery import Recovery
-from hami_dra.node.state import ClaimRef, NodeState, Prepared
+from hami_dra.node.state import ClaimRef, NodeState, Prepared, PublishedPool
 from hami_dra.testing.gpus import POOL, inventory
 from hami_dra.testing.partitions import CuttableCards
 from hami_dra.testing.pods import FakePods
@@ -106,6 +107,7 @@ class Rig:
     directory: Path
     boot: str = "boot-1"
     hardware: Inventory = field(default_factory=inventory)
+    offers: Offers = field(default_factory=Offers)
     cards: CuttableCards = field(init=False)
     partitioner: Partitioner | None = None
     """What cuts the cards in place of `cards`."""
@@ -219,6 +221,12 @@ class Rig:
         )
         self.discovery = Discovery(discover=self._look, group=self.group)
         paths = NodePaths(claims_dir="/var/lib/hami-dra/claims", guard_dir="/var/lib/hami-dra/guard/0123456789ab")
-        self.state = NodeState(claims=self.claims, discovery=self.discovery, files=files, paths=paths, pool=POOL)
+        self.state = NodeState(
+            claims=self.claims,
+            discovery=self.discovery,
+            files=files,
+            paths=paths,
+            pool=PublishedPool(name=POOL, offers=lambda: self.offers),
+        )
         self.recovery = Recovery(state=self.state, discovery=self.discovery, files=files)
         self.discovery.listen(self.recovery.restore)

@@ -14,6 +14,9 @@ __all__ = [
     "ClaimAllocation",
     "ClaimStatus",
     "Condition",
+    "Counter",
+    "CounterConsumption",
+    "CounterSet",
     "Device",
     "DeviceAllocation",
     "DeviceTaint",
@@ -100,6 +103,26 @@ class DeviceTaint(TypedDict):
     """Set by the API server where it is left out."""
 
 
+class Counter(TypedDict):
+    """How much there is of something that devices share (KEP-4815)."""
+
+    value: str
+
+
+class CounterSet(TypedDict):
+    """What the devices of one card share."""
+
+    name: str
+    counters: dict[str, Counter]
+
+
+class CounterConsumption(TypedDict):
+    """What a device takes of a counter set while it is allocated."""
+
+    counterSet: str
+    counters: dict[str, Counter]
+
+
 class Device(TypedDict):
     """A device of a ResourceSlice."""
 
@@ -107,6 +130,7 @@ class Device(TypedDict):
     attributes: NotRequired[dict[str, Attribute]]
     capacity: NotRequired[dict[str, Capacity]]
     allowMultipleAllocations: NotRequired[bool]
+    consumesCounters: NotRequired[list[CounterConsumption]]
     taints: NotRequired[list[DeviceTaint]]
 
 
@@ -125,6 +149,7 @@ class ResourceSliceSpec(TypedDict):
     nodeName: NotRequired[str]
     pool: Pool
     devices: NotRequired[list[Device]]
+    sharedCounters: NotRequired[list[CounterSet]]
 
 
 class ResourceSlice(TypedDict):

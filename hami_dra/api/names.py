@@ -6,6 +6,7 @@ Invariant: no other module spells one of these strings.
 from typing import Final
 
 __all__ = [
+    "ATTRIBUTE_MODE",
     "ATTRIBUTE_NUMA_NODE",
     "ATTRIBUTE_PCIE_ROOT",
     "ATTRIBUTE_PCI_BUS_ID",
@@ -25,6 +26,7 @@ __all__ = [
     "CONTROLLER_FIELD_MANAGER",
     "DRIVER",
     "GATE_CONSUMABLE_CAPACITY",
+    "GATE_PARTITIONABLE_DEVICES",
     "GATE_TAINTS",
     "NODE_CONFIG_KIND",
     "NODE_FIELD_MANAGER",
@@ -40,8 +42,10 @@ CAPACITY_CORES: Final = "cores"
 CAPACITY_SLOTS: Final = "slots"
 
 GATE_CONSUMABLE_CAPACITY: Final = "DRAConsumableCapacity"
+GATE_PARTITIONABLE_DEVICES: Final = "DRAPartitionableDevices"
 GATE_TAINTS: Final = "DRADeviceTaints"
 
+ATTRIBUTE_MODE: Final = "mode"
 ATTRIBUTE_PCI_BUS_ID: Final = "resource.kubernetes.io/pciBusID"
 ATTRIBUTE_PCIE_ROOT: Final = "resource.kubernetes.io/pcieRoot"
 ATTRIBUTE_NUMA_NODE: Final = "resource.kubernetes.io/numaNode"

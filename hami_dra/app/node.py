@@ -46,7 +46,7 @@ from hami_dra.node.registrar import Registrar
 from hami_dra.node.service import ClaimListeners, ClaimService
 from hami_dra.node.sockets import socket_paths
 from hami_dra.node.stale import StaleClaims
-from hami_dra.node.state import NodeState
+from hami_dra.node.state import NodeState, PublishedPool
 from hami_dra.node.status import StatusWriter
 from hami_dra.node.vendors import Vendors
 from hami_dra.vendors.amd import AmdDiscovery, Roots
@@ -124,7 +124,7 @@ def start_node(group: Group, options: NodeOptions, transport: Transport) -> None
         discovery=discovery,
         files=files,
         paths=_node_paths(options),
-        pool=pool_name(node),
+        pool=PublishedPool(name=pool_name(node), offers=lambda: publisher.offers),
         wait=group.wait,
         observe=metrics.observe_step,
         clock=SYSTEM_CLOCK,

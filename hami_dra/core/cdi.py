@@ -64,8 +64,11 @@ def share_data(uid: str, spec: ShareSpec) -> JsonObject:
         "qos": str(spec.qos),
         "priority": str(spec.priority),
     }
-    if spec.memory_bytes is not None:
-        limits |= {"memory": format_bytes(spec.memory_bytes)}
+    if spec.limit_cores_percent is not None:
+        limits["cores"] = spec.limit_cores_percent
+    memory = spec.limit_memory_bytes if spec.memory_bytes is None else spec.memory_bytes
+    if memory is not None:
+        limits |= {"memory": format_bytes(memory)}
     if spec.oversubscription_bytes:
         limits |= {"oversubscription": format_bytes(spec.oversubscription_bytes)}
     return {

@@ -25,6 +25,8 @@ __all__ = [
     "Partition",
     "card_of",
     "device_name",
+    "fixed_share_index",
+    "fixed_share_name",
     "merge",
     "parse_partition",
     "published_memory",
@@ -34,6 +36,7 @@ _PCI = re.compile(r"(?P<domain>[0-9a-f]{4,8}):(?P<rest>[0-9a-f]{2}:[0-9a-f]{2}\.
 _PARTITION = re.compile(
     r"(?P<gpu>gpu-[0-9a-f-]+)-mig-(?P<slices>[0-9]+g)-(?P<memory>[0-9]+gb)(?P<extras>(?:-[a-z]+)*)-(?P<start>[0-9]+)"
 )
+_FIXED_SHARE = re.compile(r"(?P<gpu>gpu-[0-9a-f-]+)-share-(?P<index>[0-9]+)")
 _MODE_PARTITION = re.compile(r"(?P<gpu>gpu-[0-9a-f-]+)-(?P<profile>[dtqc]px)-(?P<start>[0-9]+)")
 """Where a mode of the whole card makes the partitions, as AMD's compute modes do: the mode is the profile."""
 _WITHOUT = "no"
@@ -202,7 +205,7 @@ class Inventory:
         return next((gpu for gpu in self.gpus if gpu.name == name), None)
 
     def card(self, device: str) -> Gpu | None:
-        """The GPU that a device is, or is a part of; None where it is not here."""
+        """The GPU that a device is, or is a part of; None if it is not here."""
         return self.gpu(card_of(device))
 
 
@@ -242,10 +245,21 @@ def parse_partition(name: str) -> Partition | None:
     return Partition(gpu=DeviceName(match["gpu"]), profile=profile, start=int(match["start"]))
 
 
-def card_of(device: str) -> DeviceName:
-    """The name of the GPU that a device is, or is a part of."""
-    partition = parse_partition(device)
-    return DeviceName(device) if partition is None else partition.gpu
+def fixed_share_name(gpu: DeviceName, index: int) -> DeviceName:
+    """`gpu-0000-17-00-0-share-3`."""
+    return DeviceName(f"{gpu}-share-{index}")
+
+
+def fixed_share_index(name: str) -> int | None:
+    """Which fixed share of its card the device of that name is, or None for a device that is none."""
+    match = _FIXED_SHARE.fullmatch(name)
+    return None if match is None else int(match["index"])
+
+
+def card_of(name: str) -> DeviceName:
+    """The card on which the device of that name lies, which is the device itself where it is no part of one."""
+    match = _FIXED_SHARE.fullmatch(name) or _PARTITION.fullmatch(name) or _MODE_PARTITION.fullmatch(name)
+    return DeviceName(name if match is None else match["gpu"])
 
 
 def published_memory(memory_bytes: int) -> int:

@@ -10,18 +10,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hami_dra.api.names import CDI_KIND
-from hami_dra.api.opaque import Isolation
+from hami_dra.api.opaque import Isolation, Qos
 from hami_dra.api.quantity import format_bytes
 from hami_dra.core.allocation import Allocation
+from hami_dra.core.devices import Offers, Size
 from hami_dra.core.errors import CapacityExceeded, InvalidConfig, UnknownDevice
 from hami_dra.core.ids import ClaimUid, DeviceName, GpuUuid, PodUid
-from hami_dra.core.inventory import Gpu, Holder, Inventory, MigProfile, Partition, parse_partition, published_memory
+from hami_dra.core.inventory import (
+    Gpu,
+    Holder,
+    Inventory,
+    MigProfile,
+    Partition,
+    card_of,
+    fixed_share_index,
+    parse_partition,
+)
 from hami_dra.core.limits import Limits
 from hami_dra.core.resolve import ShareSpec
 
 __all__ = ["ClaimPlan", "PlannedPartition", "PlannedShare", "check_capacity", "plan_claim"]
-
-_ALL_CORES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +58,9 @@ class PlannedShare:
     gpu_uuid: GpuUuid
     """Of the card."""
     device_memory_bytes: int
+    """That is there, whatever is offered of it."""
+    offered: Size
+    """What the slices say of the device."""
     memory_region: str | None = None
     """Where the kernel holds the share: what it calls the memory of the card."""
     partition: PlannedPartition | None = None
@@ -62,8 +73,21 @@ class PlannedShare:
 
     @property
     def memory_bytes(self) -> int:
-        """What the share may hold: the charged amount, or all that the device publishes."""
-        return published_memory(self.device_memory_bytes) if self.spec.memory_bytes is None else self.spec.memory_bytes
+        """What the share may hold: the charged amount, or of a device that is allocated as a whole what its limits leave."""
+        if self.spec.memory_bytes is not None:
+            return self.spec.memory_bytes
+        limit = self.spec.limit_memory_bytes
+        return self.offered.memory_bytes if limit is None else limit
+
+    @property
+    def cores_percent(self) -> int:
+        """What the share was promised; 0: nothing."""
+        if fixed_share_index(self.spec.device) is None:
+            return self.spec.cores_percent
+        if self.spec.qos is Qos.BEST_EFFORT:
+            return 0
+        limit = self.spec.limit_cores_percent
+        return self.offered.cores_percent if limit is None else limit
 
     @property
     def guarded(self) -> bool:
@@ -78,9 +102,9 @@ class PlannedShare:
         return Limits(
             share=self.spec.key,
             device_uuid=(self.partition and self.partition.uuid) or self.gpu_uuid,
-            memory_limit_bytes=self.memory_bytes,
+            memory_limit_bytes=min(self.memory_bytes, self.device_memory_bytes),
             device_memory_bytes=self.device_memory_bytes,
-            cores_percent=self.spec.cores_percent,
+            cores_percent=self.cores_percent,
             qos=self.spec.qos,
             priority=self.spec.priority,
             managed_limit_bytes=self.spec.oversubscription_bytes,
@@ -107,16 +131,19 @@ class ClaimPlan:
         return f"{CDI_KIND}={self.cdi_device(share)}"
 
 
-def plan_claim(allocation: Allocation, specs: Iterable[ShareSpec], inventory: Inventory) -> ClaimPlan:
-    """Join the claim's shares with the devices of this node.
+def plan_claim(
+    allocation: Allocation, specs: Iterable[ShareSpec], inventory: Inventory, *, offers: Offers | None = None
+) -> ClaimPlan:
+    """Join the claim's shares with the devices of this node, as they are offered; None: as they are without settings.
 
     Raises:
         UnknownDevice: a share is on a device that this node does not have.
+        CapacityExceeded: limits above a fixed share.
         InvalidConfig: isolation None on less than a whole device, Guard on a card of which nothing holds shares, or more than the
             kernel can hold where it does.
     """
     where = f"claim {allocation.namespace}/{allocation.name}"
-    shares = tuple(_plan_share(where, spec, inventory) for spec in specs)
+    shares = tuple(_plan_share(where, spec, inventory, offers or Offers()) for spec in specs)
     held = [share for share in shares if share.memory_region is not None]
     if held and len(allocation.pods) != 1:
         raise InvalidConfig(
@@ -132,7 +159,7 @@ def plan_claim(allocation: Allocation, specs: Iterable[ShareSpec], inventory: In
     )
 
 
-def _plan_share(where: str, spec: ShareSpec, inventory: Inventory) -> PlannedShare:
+def _plan_share(where: str, spec: ShareSpec, inventory: Inventory, offers: Offers) -> PlannedShare:
     gpu = inventory.card(spec.device)
     if gpu is None:
         known = ", ".join(gpu.name for gpu in inventory.gpus) or "no device at all"
@@ -151,16 +178,17 @@ def _plan_share(where: str, spec: ShareSpec, inventory: Inventory) -> PlannedSha
         gpu_uuid=gpu.uuid,
         device_memory_bytes=gpu.memory_bytes if profile is None else profile.memory_bytes,
         memory_region=_memory_region(where, spec, gpu),
+        offered=_offered(where, spec, gpu, offers) if profile is None else offers.size(gpu, profile.memory_bytes),
         # A monitor sees the card: nothing is made for it, and nothing is kept for it.
         partition=None
         if place is None or profile is None or spec.admin_access
         else PlannedPartition(place=place, size=profile.memory_slices),
     )
-    published = published_memory(share.device_memory_bytes)
-    if spec.isolation is Isolation.NONE and share.memory_bytes < published and not spec.admin_access:
+    offered = share.offered.memory_bytes
+    if spec.isolation is Isolation.NONE and share.memory_bytes < offered and not spec.admin_access:
         raise InvalidConfig(
             f"{where}, request {spec.request}: isolation None is for whole devices, but the share is "
-            f"{format_bytes(share.memory_bytes)} of {format_bytes(published)}; use isolation Guard or ask for the whole device"
+            f"{format_bytes(share.memory_bytes)} of {format_bytes(offered)}; use isolation Guard or ask for the whole device"
         )
     return share
 
@@ -191,60 +219,99 @@ def _profile(where: str, place: Partition, gpu: Gpu) -> MigProfile:
     )
 
 
-def check_capacity(plan: ClaimPlan, prepared: Iterable[ClaimPlan], inventory: Inventory) -> None:
-    """Refuse a plan that would take a device above what it has, given the other claims prepared here.
+def _offered(where: str, spec: ShareSpec, gpu: Gpu, offers: Offers) -> Size:
+    """What the share's device offers; limits can only ask for less."""
+    index = fixed_share_index(spec.device)
+    if index is None:
+        return offers.size(gpu, gpu.memory_bytes)
+    parts = offers.parts(gpu)
+    if index >= parts:
+        raise UnknownDevice(f"{where}: device {spec.device} is not on this node: {gpu.name} has {parts} fixed shares")
+    offered = offers.size(gpu, gpu.memory_bytes, parts=parts)
+    if spec.limit_memory_bytes is not None and spec.limit_memory_bytes > offered.memory_bytes:
+        raise CapacityExceeded(
+            f"{where}, request {spec.request}: limits.memory is {format_bytes(spec.limit_memory_bytes)}, but fixed share"
+            f" {spec.device} has {format_bytes(offered.memory_bytes)}; limits can only ask for less"
+        )
+    if spec.limit_cores_percent is not None and spec.limit_cores_percent > offered.cores_percent:
+        raise CapacityExceeded(
+            f"{where}, request {spec.request}: limits.cores is {spec.limit_cores_percent}, but fixed share {spec.device} has"
+            f" {offered.cores_percent}; limits can only ask for less"
+        )
+    return offered
+
+
+def check_capacity(
+    plan: ClaimPlan, prepared: Iterable[ClaimPlan], inventory: Inventory, *, offers: Offers | None = None
+) -> None:
+    """Refuse a plan that would take a card above what it has, given the other claims prepared here.
 
     Shares with admin access consume nothing.
 
     Raises:
-        CapacityExceeded: memory or cores of a device would be exceeded, or a whole device would be shared.
+        CapacityExceeded: memory or cores of a device or of its card would be exceeded, a whole device would be shared, or a card
+            would be used in two forms at once.
     """
     others = [(claim, share) for claim in prepared if claim.uid != plan.uid for share in claim.shares]
-    mine = [(plan, share) for share in plan.shares]
-    wanted = {share.spec.device: share for share in plan.shares if not share.spec.admin_access}
-    for name, share in wanted.items():
-        _check_overlap(share, others + mine, plan)
-        gpu = inventory.card(name)
+    holders = [*others, *((plan, share) for share in plan.shares)]
+    consuming = [(claim, share) for claim, share in holders if not share.spec.admin_access]
+    mine = [share for share in plan.shares if not share.spec.admin_access]
+    for card in dict.fromkeys(card_of(share.spec.device) for share in mine):
+        gpu = inventory.gpu(card)
         if gpu is not None:
-            memory_bytes = gpu.memory_bytes if share.partition is None else share.device_memory_bytes
-            holders = [(claim, share) for claim, share in others + mine if _consumes(share, name)]
-            _check_device(name, memory_bytes, holders, plan)
+            on_card = [(claim, share) for claim, share in consuming if card_of(share.spec.device) == card]
+            _check_card(gpu, on_card, plan, (offers or Offers()).size(gpu, gpu.memory_bytes))
 
 
-def _consumes(share: PlannedShare, device: str) -> bool:
-    return share.spec.device == device and not share.spec.admin_access
-
-
-def _check_overlap(mine: PlannedShare, holders: list[tuple[ClaimPlan, PlannedShare]], plan: ClaimPlan) -> None:
-    """A card is used as one device or in partitions, and no two partitions share a memory slice."""
-    for claim, share in holders:
-        if share.card != mine.card or share.spec.admin_access or share.spec.device == mine.spec.device:
-            continue
-        if share.partition is None or mine.partition is None or share.partition.overlaps(mine.partition):
+def _check_card(gpu: Gpu, holders: list[tuple[ClaimPlan, PlannedShare]], plan: ClaimPlan, size: Size) -> None:
+    """A card is used as one device or in parts, and no device by more than it has."""
+    mine = [share for claim, share in holders if claim is plan]
+    for share in mine:
+        for claim, other in holders:
+            if _form(share.spec.device) != _form(other.spec.device) or _overlap(share, other):
+                raise CapacityExceeded(
+                    f"claim {plan.namespace}/{plan.name}: device {share.spec.device} cannot be used beside"
+                    f" {other.spec.device}, which is in use by {claim.namespace}/{claim.name}"
+                )
+    _check_free(gpu.name, size, [each for each in holders if fixed_share_index(each[1].spec.device) is not None], plan)
+    for name in dict.fromkeys(share.spec.device for share in mine):
+        on_device = [(claim, share) for claim, share in holders if share.spec.device == name]
+        others = list(dict.fromkeys(f"{claim.namespace}/{claim.name}" for claim, _ in on_device if claim is not plan))
+        if others and any(share.spec.share_id is None for _, share in on_device):
             raise CapacityExceeded(
-                f"claim {plan.namespace}/{plan.name}: device {mine.spec.device} overlaps device {share.spec.device},"
-                f" which is in use by {claim.namespace}/{claim.name}"
+                f"claim {plan.namespace}/{plan.name}: device {name} is allocated as a whole, but is in use by {', '.join(others)}"
             )
+        _check_free(name, next(share.offered for share in mine if share.spec.device == name), on_device, plan)
 
 
-def _check_device(name: str, memory_bytes: int, holders: list[tuple[ClaimPlan, PlannedShare]], plan: ClaimPlan) -> None:
+def _form(device: DeviceName) -> str:
+    """What of a card the device is: two forms of one card cannot be used side by side."""
+    if fixed_share_index(device) is not None:
+        return "fixed share"
+    return "card" if parse_partition(device) is None else "partition"
+
+
+def _overlap(one: PlannedShare, other: PlannedShare) -> bool:
+    """Whether the two, of one card, are partitions that cannot exist at once."""
+    return one.partition is not None and other.partition is not None and one.partition.overlaps(other.partition)
+
+
+def _check_free(name: str, size: Size, holders: list[tuple[ClaimPlan, PlannedShare]], plan: ClaimPlan) -> None:
     where = f"claim {plan.namespace}/{plan.name}: device {name}"
     mine = [share for claim, share in holders if claim is plan]
     others = [(claim, share) for claim, share in holders if claim is not plan]
     held_by = ", ".join(dict.fromkeys(f"{claim.namespace}/{claim.name}" for claim, _ in others))
-    if others and any(share.spec.share_id is None for _, share in holders):
-        raise CapacityExceeded(f"{where} is allocated as a whole, but is in use by {held_by}")
+    rest = f"; the rest is held by {held_by}" if held_by else ""
     memory = sum(share.memory_bytes for share in mine)
-    free = memory_bytes - sum(share.memory_bytes for _, share in others)
+    free = size.memory_bytes - sum(share.memory_bytes for _, share in others)
     if memory > free:
         raise CapacityExceeded(
-            f"{where} has {format_bytes(max(free, 0))} of {format_bytes(memory_bytes)} free, {format_bytes(memory)} asked"
-            + (f"; the rest is held by {held_by}" if held_by else "")
+            f"{where} has {format_bytes(max(free, 0))} of {format_bytes(size.memory_bytes)} free,"
+            f" {format_bytes(memory)} asked{rest}"
         )
-    cores = sum(share.spec.cores_percent for share in mine)
-    free_cores = _ALL_CORES - sum(share.spec.cores_percent for _, share in others)
+    cores = sum(share.cores_percent for share in mine)
+    free_cores = size.cores_percent - sum(share.cores_percent for _, share in others)
     if cores > free_cores:
         raise CapacityExceeded(
-            f"{where} has {max(free_cores, 0)} of {_ALL_CORES} cores free, {cores} asked"
-            + (f"; the rest is held by {held_by}" if held_by else "")
+            f"{where} has {max(free_cores, 0)} of {size.cores_percent} cores free, {cores} asked{rest}"
         )

@@ -11,9 +11,10 @@ from enum import StrEnum
 
 from hami_dra.api.k8s import JsonObject
 from hami_dra.api.opaque import Isolation, Priority, Qos
+from hami_dra.core.devices import Size
 from hami_dra.core.errors import LedgerCorrupt
 from hami_dra.core.ids import ClaimUid, DeviceName, GpuUuid, PodUid, PoolName, RequestName, ShareId, ShareKey
-from hami_dra.core.inventory import Partition
+from hami_dra.core.inventory import Partition, published_memory
 from hami_dra.core.plan import ClaimPlan, PlannedPartition, PlannedShare
 from hami_dra.core.resolve import ShareSpec
 
@@ -66,6 +67,10 @@ def to_json(plan: ClaimPlan) -> str:
                     "qos": share.spec.qos,
                     "priority": share.spec.priority,
                     "oversubscriptionBytes": share.spec.oversubscription_bytes,
+                    "limitMemoryBytes": share.spec.limit_memory_bytes,
+                    "limitCores": share.spec.limit_cores_percent,
+                    "offeredMemoryBytes": share.offered.memory_bytes,
+                    "offeredCores": share.offered.cores_percent,
                     "gpuUUID": share.gpu_uuid,
                     "deviceMemoryBytes": share.device_memory_bytes,
                     "memoryRegion": share.memory_region,
@@ -106,10 +111,16 @@ def from_json(text: str) -> ClaimPlan:
                         qos=Qos(share["qos"]),
                         priority=Priority(share["priority"]),
                         oversubscription_bytes=share.get("oversubscriptionBytes", 0),
+                        limit_memory_bytes=share.get("limitMemoryBytes"),
+                        limit_cores_percent=share.get("limitCores"),
                     ),
                     gpu_uuid=GpuUuid(share["gpuUUID"]),
                     device_memory_bytes=share["deviceMemoryBytes"],
                     memory_region=share.get("memoryRegion"),
+                    offered=Size(
+                        memory_bytes=share.get("offeredMemoryBytes", published_memory(share["deviceMemoryBytes"])),
+                        cores_percent=share.get("offeredCores", 100),
+                    ),
                     partition=_partition_from_json(share.get("partition")),
                 )
                 for share in record["shares"]

@@ -7,15 +7,17 @@ where a whole device was allocated they stay None and `core.plan`, which knows t
 
 from dataclasses import dataclass
 
-from hami_dra.api.opaque import ConfigError, GpuConfig, Isolation, Priority, Qos, decode
+from hami_dra.api.opaque import ConfigError, GpuConfig, Isolation, Limits, Priority, Qos, decode
 from hami_dra.api.quantity import format_bytes
 from hami_dra.core.allocation import Allocation, Result
 from hami_dra.core.errors import InvalidConfig
 from hami_dra.core.ids import DeviceName, PoolName, RequestName, ShareId, ShareKey
+from hami_dra.core.inventory import fixed_share_index
 
 __all__ = ["ShareSpec", "resolve"]
 
 _MERGED = ("isolation", "qos", "priority")
+_LIMITS = ("memory", "cores")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,10 @@ class ShareSpec:
     priority: Priority
     oversubscription_bytes: int = 0
     """Managed memory allowed beyond the share's memory."""
+    limit_memory_bytes: int | None = None
+    """Of a fixed share: so much of its memory; None: all of it."""
+    limit_cores_percent: int | None = None
+    """Of a fixed share: so much of its cores; None: all of them."""
 
     @property
     def base_request(self) -> str:
@@ -58,19 +64,19 @@ def _share(allocation: Allocation, result: Result) -> ShareSpec:
     merged = _merge(where, result)
     if result.admin_access:
         return _monitor(result)
-    cores = result.cores_percent or 0
-    whole = result.share_id is None
+    fixed = fixed_share_index(result.device) is not None
+    whole = result.share_id is None and not fixed
+    limits = merged.limits or Limits()
     isolation = merged.isolation or (Isolation.NONE if whole else Isolation.GUARD)
-    qos = merged.qos or (Qos.FIXED_SHARE if cores else Qos.BEST_EFFORT)
-    if qos is not Qos.BEST_EFFORT and not cores and not whole:
-        raise InvalidConfig(
-            f"{where}: qos {qos} needs cores, but the request has none; add capacity.requests.cores or use qos BestEffort"
-        )
-    if qos is Qos.BEST_EFFORT and cores:
-        raise InvalidConfig(
-            f"{where}: qos BestEffort promises no cores, but the request has cores {cores}; drop one of the two"
-        )
     beyond = (merged.memory and merged.memory.oversubscription) or 0
+    if merged.limits and not fixed:
+        raise InvalidConfig(
+            f"{where}: limits are for fixed shares, but device {result.device} is none; ask for less by capacity.requests"
+        )
+    if fixed and isolation is Isolation.NONE:
+        raise InvalidConfig(
+            f"{where}: isolation None is for whole cards, but device {result.device} is a fixed share of one; use isolation Guard"
+        )
     if beyond and isolation is not Isolation.GUARD:
         raise InvalidConfig(
             f"{where}: memory.oversubscription {format_bytes(beyond)} needs isolation Guard, but isolation is {isolation};"
@@ -84,11 +90,13 @@ def _share(allocation: Allocation, result: Result) -> ShareSpec:
         key=result.key,
         admin_access=result.admin_access,
         memory_bytes=result.memory_bytes,
-        cores_percent=cores,
+        cores_percent=result.cores_percent or 0,
         isolation=isolation,
-        qos=qos,
+        qos=_qos(where, result, merged, fixed=fixed),
         priority=merged.priority or Priority.NORMAL,
         oversubscription_bytes=beyond,
+        limit_memory_bytes=limits.memory,
+        limit_cores_percent=limits.cores,
     )
 
 
@@ -113,9 +121,24 @@ def _monitor(result: Result) -> ShareSpec:
     )
 
 
+def _qos(where: str, result: Result, merged: GpuConfig, *, fixed: bool) -> Qos:
+    """What the share's cores mean; a fixed share has some without asking."""
+    asked = (merged.limits.cores if merged.limits else None) if fixed else result.cores_percent
+    promised = bool(asked) or (fixed and asked is None)
+    qos = merged.qos or (Qos.FIXED_SHARE if promised else Qos.BEST_EFFORT)
+    if qos is not Qos.BEST_EFFORT and not promised and (fixed or result.share_id is not None):
+        remedy = "limits.cores is 0; raise it" if fixed else "the request has none; add capacity.requests.cores"
+        raise InvalidConfig(f"{where}: qos {qos} needs cores, but {remedy} or use qos BestEffort")
+    if qos is Qos.BEST_EFFORT and asked:
+        what = "limits.cores is" if fixed else "the request has cores"
+        raise InvalidConfig(f"{where}: qos BestEffort promises no cores, but {what} {asked}; drop one of the two")
+    return qos
+
+
 def _merge(where: str, result: Result) -> GpuConfig:
     """The entries that apply to the result, field by field: the last one that sets a field wins."""
     merged: dict[str, object] = {}
+    limits: dict[str, int] = {}
     for config in result.configs:
         try:
             decoded = decode(config.parameters)
@@ -125,4 +148,8 @@ def _merge(where: str, result: Result) -> GpuConfig:
         merged |= {name: value for name in _MERGED if (value := getattr(decoded, name)) is not None}
         if decoded.memory is not None and decoded.memory.oversubscription is not None:
             merged["memory"] = decoded.memory
+        if decoded.limits is not None:
+            limits |= {name: value for name in _LIMITS if (value := getattr(decoded.limits, name)) is not None}
+    if limits:
+        merged["limits"] = Limits(**limits)
     return GpuConfig.model_validate({"apiVersion": "gpu.hami.io/v1alpha1", "kind": "GpuConfig"} | merged)

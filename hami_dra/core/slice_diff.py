@@ -5,15 +5,14 @@ the writing, `core.slices` decides what is desired.  Invariant: applying the res
 generation; equal content in any order of slices yields no writes.  Algorithm as in client-go's resourceslice controller.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hami_dra.api.k8s import Device, ResourceSlice, ResourceSliceSpec
-from hami_dra.api.names import GATE_CONSUMABLE_CAPACITY, GATE_TAINTS
 from hami_dra.api.quantity import parse_quantity
 
-__all__ = ["Changes", "diff", "dropped_fields"]
+__all__ = ["Changes", "diff"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,26 +49,10 @@ def diff(desired: Sequence[ResourceSliceSpec], observed: Iterable[ResourceSlice]
     )
 
 
-def dropped_fields(sent: ResourceSliceSpec, stored: ResourceSliceSpec) -> frozenset[str]:
-    """Feature gates whose fields the API server dropped from what was sent."""
-    kept = {device["name"]: device for device in stored.get("devices", [])}
-    missing: set[str] = set()
-    for device in sent.get("devices", []):
-        other: Mapping[str, Any] = kept.get(device["name"], {})
-        if device.get("taints") and not other.get("taints"):
-            missing.add(GATE_TAINTS)
-        if device.get("allowMultipleAllocations") and not other.get("allowMultipleAllocations"):
-            missing.add(GATE_CONSUMABLE_CAPACITY)
-        for name, capacity in device.get("capacity", {}).items():
-            if "requestPolicy" in capacity and "requestPolicy" not in other.get("capacity", {}).get(name, {}):
-                missing.add(GATE_CONSUMABLE_CAPACITY)
-    return frozenset(missing)
-
-
 def _match(
     desired: Sequence[ResourceSliceSpec], current: list[ResourceSlice]
 ) -> tuple[list[tuple[ResourceSliceSpec, ResourceSlice]], list[ResourceSlice], list[ResourceSliceSpec]]:
-    """Pair slices with the same set of devices first, then the rest in order."""
+    """Pair slices with the same devices and counter sets first, then the rest in order."""
     by_names = {_names(item["spec"]): item for item in current}
     pairs = [(spec, by_names[_names(spec)]) for spec in desired if _names(spec) in by_names]
     taken = {item["metadata"]["name"] for _, item in pairs}
@@ -80,7 +63,8 @@ def _match(
 
 
 def _names(spec: ResourceSliceSpec) -> frozenset[str]:
-    return frozenset(device["name"] for device in spec.get("devices", []))
+    """Of what is in the slice: no device is called like a counter set."""
+    return frozenset(item["name"] for item in (*spec.get("devices", []), *spec.get("sharedCounters", [])))
 
 
 def _same(desired: ResourceSliceSpec, observed: ResourceSliceSpec) -> bool:
@@ -89,7 +73,13 @@ def _same(desired: ResourceSliceSpec, observed: ResourceSliceSpec) -> bool:
         and desired.get("nodeName") == observed.get("nodeName")
         and [_canonical(device) for device in desired.get("devices", [])]
         == [_canonical(device) for device in observed.get("devices", [])]
+        and _quantities(_counters(desired)) == _quantities(_counters(observed))
     )
+
+
+def _counters(spec: ResourceSliceSpec) -> list[Any]:
+    """What of the slice's counter sets is a quantity, by name."""
+    return [{item["name"]: item["counters"]} for item in spec.get("sharedCounters", [])]
 
 
 def _canonical(device: Device) -> Any:
@@ -97,6 +87,9 @@ def _canonical(device: Device) -> Any:
     return {
         **device,
         "capacity": _quantities(device.get("capacity", {})),
+        "consumesCounters": [
+            {each["counterSet"]: _quantities(each["counters"])} for each in device.get("consumesCounters", [])
+        ],
         "taints": [{**taint, "timeAdded": None} for taint in device.get("taints", [])],
     }
 
@@ -114,6 +107,8 @@ def _numbered(spec: ResourceSliceSpec, generation: int) -> ResourceSliceSpec:
 
 
 def _updated(item: ResourceSlice, spec: ResourceSliceSpec, generation: int) -> ResourceSlice:
+    if "devices" not in spec:
+        return item | {"spec": _numbered(spec, generation)}
     since = {
         (device["name"], taint["key"], taint.get("value"), taint["effect"]): taint
         for device in item["spec"].get("devices", [])
@@ -123,6 +118,6 @@ def _updated(item: ResourceSlice, spec: ResourceSliceSpec, generation: int) -> R
         device | {"taints": [since.get((device["name"], t["key"], t.get("value"), t["effect"]), t) for t in taints]}
         if (taints := device.get("taints"))
         else device
-        for device in spec.get("devices", [])
+        for device in spec["devices"]
     ]
     return item | {"spec": _numbered(spec | {"devices": devices}, generation)}

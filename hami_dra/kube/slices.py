@@ -12,6 +12,8 @@ from urllib.parse import quote
 from hami_dra.core.errors import NotFound
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from hami_dra.api.k8s import JsonObject, ResourceSlice
     from hami_dra.core.ids import NodeName
     from hami_dra.kube.transport import Transport
@@ -50,6 +52,14 @@ class NodeSlices:
         """
         return self._write("POST", SLICES_PATH, wanted)
 
+    def try_create(self, wanted: ResourceSlice) -> ResourceSlice:
+        """What the server would keep of one, which is not created.
+
+        Raises:
+            KubeError: `Invalid` where it breaks a rule of this server's API.
+        """
+        return self._write("POST", SLICES_PATH, wanted, query={"dryRun": "All"})
+
     def update(self, wanted: ResourceSlice) -> ResourceSlice:
         """Replace one, at the `metadata.resourceVersion` that it carries; returns what the server kept.
 
@@ -72,9 +82,11 @@ class NodeSlices:
         except NotFound:
             return
 
-    def _write(self, method: str, path: str, wanted: ResourceSlice) -> ResourceSlice:
+    def _write(
+        self, method: str, path: str, wanted: ResourceSlice, *, query: Mapping[str, str] | None = None
+    ) -> ResourceSlice:
         body: JsonObject = {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice", **wanted}
-        return cast("ResourceSlice", self._transport.request(method, path, body=body).body)
+        return cast("ResourceSlice", self._transport.request(method, path, query=query, body=body).body)
 
 
 def _path(of: ResourceSlice) -> str:

@@ -44,11 +44,16 @@ class NodeMetrics:
         )
         self._dropped = Gauge(
             "hami_dra_publisher_dropped_gates",
-            "1 for each feature gate whose fields the API server dropped from the last publication that used them.",
+            "1 for each feature gate whose fields the API server drops.",
             ["gate"],
             registry=registry,
         )
         self._devices = Gauge("hami_dra_published_devices", "Devices in this node's slices.", registry=registry)
+        self._waiting = Gauge(
+            "hami_dra_waiting_cards",
+            "Cards that change how they are offered as soon as the claims on them have ended.",
+            registry=registry,
+        )
         self._publish_failures = Counter(
             "hami_dra_publish_failures_total", "Attempts to publish slices that failed.", ["reason"], registry=registry
         )
@@ -119,7 +124,9 @@ class NodeMetrics:
         """A round of the arbiter could not do all that it should."""
         self._arbiter_failures.labels(reason).inc()
 
-    def published(self, *, modes: Mapping[CardMode, int], devices: int, dropped_gates: frozenset[str]) -> None:
+    def published(
+        self, *, modes: Mapping[CardMode, int], devices: int, waiting: int, dropped_gates: frozenset[str]
+    ) -> None:
         """The node's slices are as they should be."""
         for mode in CardMode:
             self._cards.labels(mode).set(modes.get(mode, 0))
@@ -127,6 +134,7 @@ class NodeMetrics:
         for gate in dropped_gates:
             self._dropped.labels(gate).set(1)
         self._devices.set(devices)
+        self._waiting.set(waiting)
 
     def publish_failed(self, reason: str) -> None:
         """An attempt to publish failed."""

@@ -83,6 +83,10 @@ class SliceStore(Protocol):
         """Create one; returns what the server kept."""
         ...
 
+    def try_create(self, wanted: ResourceSlice) -> ResourceSlice:
+        """What the server would keep of one, which is not created; `Invalid` where it would not take it."""
+        ...
+
     def update(self, wanted: ResourceSlice) -> ResourceSlice:
         """Replace one, at its resourceVersion; returns what the server kept."""
         ...

@@ -1,14 +1,13 @@
 """Makes the API server hold the node's slices, and keeps it so.
 
 Publishes when the inventory changes, when somebody else touched the slices (kubelet deletes them all when it starts), and every
-few minutes.  Each write is read back: fields behind a closed feature gate are dropped without a word, so the publisher then does
-without them, says once what would change that, and tries again when the server's version changes or after a while.  What the
-slices say is for `core.slices`, which writes are needed for `core.slice_diff`.
+few minutes.  Fields behind a closed feature gate are dropped without a word: `node.gates` finds out which are, and each write is
+read back all the same.  What the slices say is for `core.slices`, which writes are needed for `core.slice_diff`.
 """
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from hami_dra._lib.backoff import Backoff
@@ -16,12 +15,16 @@ from hami_dra._lib.clock import SYSTEM_CLOCK, Clock
 from hami_dra._lib.threads import Group
 from hami_dra.api.k8s import JsonObject, OwnerReference, ResourceSlice, ResourceSliceSpec
 from hami_dra.api.names import DRIVER
+from hami_dra.core.devices import Offers
 from hami_dra.core.errors import ApiUnavailable, Conflict, KubeError
+from hami_dra.core.gates import dropped_gates
 from hami_dra.core.ids import DeviceName, NodeName
 from hami_dra.core.inventory import Inventory
+from hami_dra.core.layout import Layout, Server, missing_gates
 from hami_dra.core.settings import NodeSettings
-from hami_dra.core.slice_diff import Changes, diff, dropped_fields
-from hami_dra.core.slices import Taints, card_mode, desired_slices, pool_name
+from hami_dra.core.slice_diff import Changes, diff
+from hami_dra.core.slices import Desired, Taints, desired_slices, pool_name
+from hami_dra.node.gates import Gates
 from hami_dra.node.metrics import NodeMetrics
 from hami_dra.node.ports import SliceStore
 
@@ -44,7 +47,7 @@ class PublisherOptions:
     interval_s: float = 300.0
     """Between two looks without a cause."""
     retry_gates_s: float = 3600.0
-    """After which fields that the server did not keep are tried again."""
+    """After which the server is asked again what it keeps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,15 +61,6 @@ class PublisherInputs:
     """Devices of prepared claims, which are never taken back."""
     taints: Callable[[], Taints] = dict
     """What is wrong with devices."""
-
-
-@dataclass(slots=True)
-class _Fallback:
-    """Gates that the server has closed, as far as was found out."""
-
-    gates: frozenset[str]
-    server_version: str
-    since_s: float
 
 
 @dataclass(slots=True)
@@ -112,7 +106,6 @@ class Publisher:
         """
         self._slices = slices
         self._node_uid = node_uid
-        self._server_version = server_version
         self._inputs = inputs
         self._options = options
         self._metrics = metrics
@@ -121,10 +114,19 @@ class Publisher:
         self._wake = group.event()
         self._backoff = Backoff(base_s=0.5, cap_s=60.0)
         self._recent = _Recent()
-        self._fallback: _Fallback | None = None
+        self._gates = Gates(
+            slices=slices,
+            server_version=server_version,
+            node=options.node,
+            retry_s=options.retry_gates_s,
+            clock=clock,
+        )
         self._warned: frozenset[str] = frozenset()
+        self._waiting: Mapping[DeviceName, Layout | None] = {}
+        self._layouts: Mapping[DeviceName, Layout] = {}
         self._published = False
         self._seen: Inventory | None = None
+        self._observed: list[ResourceSlice] = []
 
     @property
     def published(self) -> bool:
@@ -132,9 +134,9 @@ class Publisher:
         return self._published
 
     @property
-    def dropped_gates(self) -> frozenset[str]:
-        """The feature gates without which this node publishes."""
-        return frozenset() if self._fallback is None else self._fallback.gates
+    def offers(self) -> Offers:
+        """How the cards are offered now."""
+        return Offers(settings=self._inputs.settings(), layouts=self._layouts)
 
     def wake(self) -> None:
         """Look soon: something may have changed."""
@@ -178,38 +180,38 @@ class Publisher:
         Raises:
             KubeError: the API server refused, or could not be reached.
         """
-        before = self._fallback
-        closed = self.dropped_gates
-        if before is not None and self._may_have_changed(before):
-            closed = frozenset()
-        while dropped := self._publish(closed) - closed:
-            closed |= dropped
-            self._do_without(closed)
-        if before is not None and not closed:
-            self._fallback = None
-            _log.info("the API server keeps all fields now", extra={"gates": sorted(before.gates)})
+        server = self._gates.look()
+        while True:
+            desired = self._desired(server)
+            dropped = self._publish(desired) - server.closed
+            if not dropped:
+                break
+            server = self._gates.lost(dropped)
+        self._layouts = desired.layouts
         self._published = True
-        self._report(closed)
+        self._report(desired, server)
 
-    def _publish(self, closed: frozenset[str]) -> frozenset[str]:
-        """Write what differs; gives the gates whose fields the server did not keep."""
-        node = self._options.node
-        inventory = self._seen = self._inputs.inventory()
-        desired = desired_slices(
-            inventory or Inventory(),
-            node=node,
+    def _desired(self, server: Server) -> Desired:
+        self._observed = self._slices.list()
+        self._seen = self._inputs.inventory()
+        return desired_slices(
+            self._seen or Inventory(),
+            node=self._options.node,
             settings=self._inputs.settings(),
-            closed=closed,
+            server=server,
             taints=self._inputs.taints(),
             held=self._inputs.held(),
+            observed=[item["spec"] for item in self._observed],
         )
-        observed = self._slices.list()
-        pool = pool_name(node)
-        present = [item for item in observed if item["spec"]["pool"]["name"] == pool]
-        if inventory is None and present:
+
+    def _publish(self, desired: Desired) -> frozenset[str]:
+        """Write what differs; gives the gates whose fields the server did not keep."""
+        pool = pool_name(self._options.node)
+        present = [item for item in self._observed if item["spec"]["pool"]["name"] == pool]
+        if self._seen is None and present:
             return frozenset()  # of an earlier run: not to be taken back because the hardware was not looked at yet
-        changes = diff(desired, present)
-        for item in observed:
+        changes = diff(desired.slices, present)
+        for item in self._observed:
             if item["spec"]["pool"]["name"] != pool:  # of an older release that called its pool otherwise
                 self._slices.delete(item)
         if not changes:
@@ -217,12 +219,35 @@ class Publisher:
         self._recent.times.append(self._clock.monotonic())
         return self._write(changes)
 
-    def _report(self, closed: frozenset[str]) -> None:
+    def _report(self, desired: Desired, server: Server) -> None:
+        modes = Counter(layout.mode for layout in desired.layouts.values())
+        self._metrics.published(
+            modes=modes, devices=desired.devices, waiting=len(desired.waiting), dropped_gates=server.closed
+        )
         settings = self._inputs.settings()
         gpus = () if self._seen is None else self._seen.gpus
-        chosen = [(gpu, each) for gpu in gpus if (each := settings.settings_for(gpu)) is not None]
-        modes = Counter(card_mode(gpu, each, closed) for gpu, each in chosen)
-        self._metrics.published(modes=modes, devices=len(chosen), dropped_gates=closed)
+        wishes = [(gpu, chosen) for gpu in gpus if (chosen := settings.settings_for(gpu)) is not None]
+        missing = frozenset().union(*(missing_gates(gpu, chosen, server) for gpu, chosen in wishes))
+        if missing - self._warned:
+            _log.warning(
+                "the API server drops fields that this node would publish, which does without them; to have them kept, open the"
+                " feature gates %s on kube-apiserver, kube-controller-manager, kube-scheduler and kubelet (they are open by"
+                " default from Kubernetes 1.36)",
+                ", ".join(sorted(missing)),
+                extra={
+                    "gates": sorted(missing),
+                    "cards": {name: str(each.mode) for name, each in desired.layouts.items()},
+                },
+            )
+        self._warned = missing
+        for name, layout in desired.waiting.items():
+            if name not in self._waiting:
+                _log.warning(
+                    "GPU %s keeps its layout until the claims on it have ended; %s then",
+                    name,
+                    "it is not offered any more" if layout is None else f"its mode is {layout.mode}",
+                )
+        self._waiting = desired.waiting
 
     def _write(self, changes: Changes) -> frozenset[str]:
         owner = self._node_uid() if changes.update or changes.create else ""
@@ -231,10 +256,10 @@ class Publisher:
         dropped: frozenset[str] = frozenset()
         for item in changes.update:
             stored = self._slices.update(self._owned(item, owner))
-            dropped |= dropped_fields(item["spec"], stored["spec"])
+            dropped |= dropped_gates(item["spec"], stored["spec"])
         for spec in changes.create:
             stored = self._slices.create(self._owned(self._new(spec), owner))
-            dropped |= dropped_fields(spec, stored["spec"])
+            dropped |= dropped_gates(spec, stored["spec"])
         _log.info(
             "slices published",
             extra={
@@ -252,24 +277,6 @@ class Publisher:
         """With the Node as owner: a node that came back under its old name has another UID."""
         owner = OwnerReference(apiVersion="v1", kind="Node", name=self._options.node, uid=uid, controller=True)
         return item | {"metadata": item["metadata"] | {"ownerReferences": [owner]}}
-
-    def _do_without(self, gates: frozenset[str]) -> None:
-        version = self._server_version()
-        self._fallback = _Fallback(gates=gates, server_version=version, since_s=self._clock.monotonic())
-        if self._warned != gates:
-            self._warned = gates
-            _log.warning(
-                "the API server drops fields that this node would publish, which does without them now; to have them kept, open"
-                " the feature gates %s on kube-apiserver, kube-controller-manager, kube-scheduler and kubelet (they are open by"
-                " default from Kubernetes 1.36)",
-                ", ".join(sorted(gates)),
-                extra={"gates": sorted(gates), "serverVersion": version},
-            )
-
-    def _may_have_changed(self, fallback: _Fallback) -> bool:
-        """Whether the fields that the server did not keep are worth another try."""
-        waited_s = self._clock.monotonic() - fallback.since_s
-        return waited_s >= self._options.retry_gates_s or self._server_version() != fallback.server_version
 
     def _pause(self, error: KubeError) -> None:
         self._metrics.publish_failed(error.reason)

@@ -22,6 +22,7 @@ from hami_dra._lib.clock import SYSTEM_CLOCK, Clock
 from hami_dra.api.k8s import ResourceClaim
 from hami_dra.core.allocation import Allocation, read_allocation
 from hami_dra.core.cdi import NodePaths, claim_spec
+from hami_dra.core.devices import Offers
 from hami_dra.core.errors import (
     ApiUnavailable,
     ClaimChanged,
@@ -41,7 +42,7 @@ from hami_dra.node.cutting import Cutting
 from hami_dra.node.discovery import Discovery
 from hami_dra.node.ports import ClaimReader, NodeFiles
 
-__all__ = ["ClaimRef", "NodeState", "Prepared", "PreparedDevice"]
+__all__ = ["ClaimRef", "NodeState", "Prepared", "PreparedDevice", "PublishedPool"]
 
 _PATIENCE_S = 10.0
 """How long a prepare waits for the API server, of the 45 s that kubelet waits for the answer."""
@@ -57,6 +58,15 @@ class ClaimRef:
     namespace: str
     name: str
     uid: ClaimUid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedPool:
+    """What this node publishes."""
+
+    name: PoolName
+    offers: Callable[[], Offers] = Offers
+    """How the cards are offered now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +114,7 @@ class NodeState:
         discovery: Discovery,
         files: NodeFiles,
         paths: NodePaths,
-        pool: PoolName,
+        pool: PublishedPool,
         wait: Callable[[float], bool] = lambda _seconds: True,
         observe: Callable[[str, float], None] = lambda _step, _seconds: None,
         clock: Clock = SYSTEM_CLOCK,
@@ -246,10 +256,12 @@ class NodeState:
     def _first(self, ref: ClaimRef) -> Prepared:
         claim = self._read(ref, patience_s=_PATIENCE_S)
         inventory = self._discovery.current()
+        offers = self._pool.offers()
         with self._step("plan"):
-            plan = self._plan(claim, inventory)
+            plan = self._plan(claim, inventory, offers)
         with self._step("begin"):
-            plan = self._cutting.begin(plan, check=functools.partial(check_capacity, plan, inventory=inventory))
+            check = functools.partial(check_capacity, plan, inventory=inventory, offers=offers)
+            plan = self._cutting.begin(plan, check=check)
         try:
             with self._step("partitions"):
                 plan, live = self._cutting.cut(plan, inventory)
@@ -267,18 +279,17 @@ class NodeState:
             raise
         return Prepared(plan=plan, claim=claim)
 
-    def _plan(self, claim: ResourceClaim, inventory: Inventory) -> ClaimPlan:
+    def _plan(self, claim: ResourceClaim, inventory: Inventory, offers: Offers) -> ClaimPlan:
         allocation = read_allocation(claim)
         where = f"claim {allocation.namespace}/{allocation.name}"
         for result in allocation.results:
-            if result.pool != self._pool:
+            if result.pool != self._pool.name:
                 raise UnknownDevice(
-                    f"{where}: device {result.device} is of pool {result.pool}, but this node's pool is {self._pool}"
+                    f"{where}: device {result.device} is of pool {result.pool}, but this node's pool is {self._pool.name}"
                 )
-            card = card_of(result.device)
-            if inventory.gpu(card) is None and self._discovery.was_here(card):
+            if inventory.card(result.device) is None and self._discovery.was_here(card_of(result.device)):
                 raise DeviceLost(f"{where}: device {result.device} was on this node and is gone")
-        return plan_claim(allocation, resolve(allocation), inventory)
+        return plan_claim(allocation, resolve(allocation), inventory, offers=offers)
 
     @contextlib.contextmanager
     def _step(self, name: str) -> Iterator[None]:

@@ -5,6 +5,8 @@ from contract.api_servers import SLICES, Api, a_slice, shareable
 
 from hami_dra.api.k8s import JsonObject
 from hami_dra.core.errors import ApiUnavailable, Conflict, Invalid, NotFound
+from hami_dra.core.gates import dropped_gates, probes
+from hami_dra.core.ids import NodeName, PoolName
 
 
 def test_a_created_object_gets_its_identity(api: Api) -> None:
@@ -186,11 +188,80 @@ def test_open_gates_keep_what_was_written(api: Api) -> None:
     assert api.send("POST", SLICES, a_slice("s", devices=[shareable("gpu")]))["spec"]["devices"] == [shareable("gpu")]
 
 
+COUNTED = {"name": "card", "counters": {"slices": {"value": "7"}}}
+CONSUMES = [{"counterSet": "card", "counters": {"slices": {"value": "1"}}}]
+
+
+def test_a_dry_run_answers_what_would_be_kept_and_keeps_nothing(api: Api) -> None:
+    """Fields and rules are those of a real write."""
+    body = a_slice("dry", devices=[shareable("gpu")])
+    answer = api.send("POST", SLICES, body, query={"dryRun": "All"})
+    assert answer["spec"]["devices"] == [shareable("gpu")]
+    with pytest.raises(Invalid, match="Duplicate value"):
+        api.send("POST", SLICES, a_slice("dry", devices=[{"name": "d"}, {"name": "d"}]), query={"dryRun": "All"})
+    assert api.send("GET", SLICES)["items"] == []
+
+
+def test_a_dry_run_finds_the_closed_gates(closed_api: Api) -> None:
+    """What the publisher asks before it publishes."""
+    closed: set[str] = set()
+    for gates, spec in probes(node=NodeName("n1"), pool=PoolName("n1/gpu")):
+        body = {"metadata": {"generateName": "n1-probe-"}, "spec": spec}
+        try:
+            kept = closed_api.send("POST", SLICES, body, query={"dryRun": "All"})
+        except Invalid:
+            closed |= gates
+        else:
+            closed |= dropped_gates(spec, kept["spec"])
+    assert closed == {"DRAConsumableCapacity", "DRADeviceTaints", "DRAPartitionableDevices"}
+
+
+def test_open_gates_lose_nothing_in_a_dry_run(api: Api) -> None:
+    """Neither sharing, nor taints, nor counters that lie in a slice of their own."""
+    for _, spec in probes(node=NodeName("n1"), pool=PoolName("n1/gpu")):
+        body = {"metadata": {"generateName": "n1-probe-"}, "spec": spec}
+        assert dropped_gates(spec, api.send("POST", SLICES, body, query={"dryRun": "All"})["spec"]) == frozenset()
+
+
+def test_counters_lie_in_slices_of_their_own(api: Api) -> None:
+    """What consumes them lies elsewhere, and the server does not look for them there."""
+    counters = a_slice("counters", sharedCounters=[COUNTED])
+    del counters["spec"]["devices"]
+    assert api.send("POST", SLICES, counters)["spec"]["sharedCounters"] == [COUNTED]
+    device = {"name": "part", "consumesCounters": CONSUMES}
+    assert api.send("POST", SLICES, a_slice("devices", devices=[device]))["spec"]["devices"] == [device]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"devices": [{"name": "d"}], "sharedCounters": [COUNTED]}, "only one of"),
+        ({"sharedCounters": [COUNTED | {"name": f"c{i}"} for i in range(9)]}, "Too many"),
+        ({"sharedCounters": [COUNTED, COUNTED]}, "Duplicate value"),
+        ({"sharedCounters": [{"name": "card", "counters": {}}]}, "counters: Required value"),
+        ({"sharedCounters": [{"name": "Card", "counters": COUNTED["counters"]}]}, "Invalid value"),
+        ({"sharedCounters": [{"name": "c", "counters": {f"n{i}": {"value": "1"} for i in range(33)}}]}, "Too many"),
+        (
+            {"devices": [{"name": "d", "consumesCounters": [CONSUMES[0] | {"counterSet": f"c{i}"} for i in range(3)]}]},
+            "Too many",
+        ),
+        ({"devices": [{"name": f"d{i}", "consumesCounters": CONSUMES} for i in range(65)]}, "Too many"),
+    ],
+)
+def test_counters_that_break_a_rule_are_refused(api: Api, wrong: JsonObject, why: str) -> None:
+    """8 sets a slice, 32 counters a set, 2 sets a device, 64 devices that consume."""
+    body = a_slice("wrong")
+    body["spec"] = {**body["spec"], "devices": [], **wrong}
+    with pytest.raises(Invalid, match=f"422 Invalid.*{why}"):
+        api.send("POST", SLICES, body)
+
+
 def test_closed_gates_drop_fields_without_a_word(closed_api: Api) -> None:
     """Sharing, policies, taints and counters vanish from slices, capacity requests from claims."""
-    rich = shareable("gpu") | {"taints": [{"key": "a", "effect": "NoSchedule"}]}
+    rich = shareable("gpu") | {"taints": [{"key": "a", "effect": "NoSchedule"}], "consumesCounters": CONSUMES}
     kept = closed_api.send("POST", SLICES, a_slice("s", devices=[rich]))
     assert kept["spec"]["devices"] == [{"name": "gpu", "capacity": {"memory": {"value": "80Gi"}}}]
+    assert "sharedCounters" not in closed_api.send("POST", SLICES, a_slice("c", sharedCounters=[COUNTED]))["spec"]
     exactly = {"deviceClassName": "c", "capacity": {"requests": {"memory": "1Gi"}}}
     claim: JsonObject = {
         "metadata": {"name": "c"},

@@ -1,29 +1,32 @@
-"""Kubernetes 1.34: with DRAConsumableCapacity cards are shared; without it they are published whole, and the log says why."""
+"""Kubernetes 1.34: with DRAConsumableCapacity cards are shared; without it they are cut into fixed shares, as the log says."""
 
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from e2e.support import EXAMPLES, Tenant, eventually, pod, share_template
+from e2e.support import EXAMPLES, HOLD, Tenant, eventually, pod, share_template
 
 from hacklib.checks import leftovers
 from hacklib.cluster.spec import ClusterSpec
 from hacklib.deployment import Site
 from hacklib.deployment.simulated import simctl
 from hacklib.ui import Ui
+from hami_dra.api.names import CONFIG_API_VERSION, CONFIG_KIND, DRIVER
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
-def _site(name: str, gates: Mapping[str, bool]) -> Site:
-    return Site.up(name=f"{name}-{os.getpid()}", cards=[[("A100", 2)]], kubernetes="1.34", feature_gates=gates, ui=Ui())
+def _site(name: str, gates: Mapping[str, bool], cards: int) -> Site:
+    return Site.up(
+        name=f"{name}-{os.getpid()}", cards=[[("A100", cards)]], kubernetes="1.34", feature_gates=gates, ui=Ui()
+    )
 
 
 @pytest.fixture(scope="module")
 def sharing() -> Iterator[Site]:
     """1.34 with the gate on."""
-    with _site("e2e-134-on", {"DRAConsumableCapacity": True}) as site:
+    with _site("e2e-134-on", {"DRAConsumableCapacity": True}, 2) as site:
         site.install()
         yield site
 
@@ -31,7 +34,7 @@ def sharing() -> Iterator[Site]:
 @pytest.fixture(scope="module")
 def plain() -> Iterator[Site]:
     """1.34 as it comes."""
-    with _site("e2e-134-off", {}) as site:
+    with _site("e2e-134-off", {}, 1) as site:
         site.install()
         yield site
 
@@ -50,29 +53,35 @@ def test_1_34_with_the_gate_shares_a_card(sharing: Site) -> None:
             tenant.wait_condition("steady", kind)
 
 
-def test_1_34_without_the_gate_publishes_whole_cards(plain: Site) -> None:
-    """The dropped fields are noticed, cards are published whole, and a warning names the gate that would change it."""
+def test_1_34_without_the_gate_publishes_fixed_shares(plain: Site) -> None:
+    """Closed gates are noticed, the card is cut into equal parts, and a warning names the gate that would change it."""
     (published,) = plain.slices()
+    assert len(published["spec"]["devices"]) == 4
     for device in published["spec"]["devices"]:
         assert "allowMultipleAllocations" not in device
-        assert device["attributes"]["mode"] == {"string": "Whole"}
-        assert set(device["capacity"]) == {"memory"}
-        assert "requestPolicy" not in device["capacity"]["memory"]
+        assert device["attributes"]["mode"] == {"string": "FixedShares"}
+        assert device["capacity"] == {"memory": {"value": "20Gi"}, "cores": {"value": "25"}}
     warnings = [line for line in plain.system.logs(plain.node_plugin(1)) if '"warning"' in line.lower()]
     assert any("DRAConsumableCapacity" in line for line in warnings), warnings
 
 
-def test_1_34_without_the_gate_gives_whole_cards(plain: Site) -> None:
-    """A claim gets a card to itself: the example runs unchanged, and a third pod waits for one of the two cards."""
-    with Tenant.of(plain, name="whole") as tenant:
+def test_1_34_without_the_gate_shares_a_card_in_equal_parts(plain: Site) -> None:
+    """Four claims share the card, each held to its part or to less, and a fifth waits."""
+    less = share_template("less")
+    parameters = {"apiVersion": CONFIG_API_VERSION, "kind": CONFIG_KIND, "limits": {"memory": "8Gi"}}
+    less["spec"]["spec"]["devices"]["config"] = [{"opaque": {"driver": DRIVER, "parameters": parameters}}]
+    with Tenant.of(plain, name="fixed") as tenant:
         tenant.example("05-whole-card")
-        assert tenant.kubectl.wait_line("whole-card", "CUDA sees") == ["CUDA sees 81920 MiB"]
-        tenant.kubectl.apply(share_template("card"), pod("second", template="card"), pod("third", template="card"))
+        assert tenant.kubectl.wait_line("whole-card", "CUDA sees") == ["CUDA sees 20480 MiB"]
+        tenant.kubectl.apply(less, pod("less", template="less", script=HOLD.format(gib=9)))
+        assert tenant.kubectl.wait_line("less", "CUDA_") == ["CUDA_ERROR_OUT_OF_MEMORY"]
+        names = ("third", "fourth", "fifth")
+        tenant.kubectl.apply(share_template("part"), *(pod(name, template="part") for name in names))
 
         def phases() -> list[str]:
             return sorted(item["status"]["phase"] for item in tenant.kubectl.items("pods"))
 
-        eventually(lambda: phases() == ["Pending", "Running", "Running"], what="two run, one waits", detail=phases)
+        eventually(lambda: phases() == ["Pending", *["Running"] * 4], what="four run, one waits", detail=phases)
         assert tenant.wait_condition("whole-card", "Ready")["status"] == "True"
 
 

@@ -6,6 +6,6 @@ where.  Defaults are not applied here: an absent field stays `None`, so that cla
 """
 
 from hami_dra.api.opaque.decode import ConfigError, decode
-from hami_dra.api.opaque.v1alpha1 import GpuConfig, Isolation, Memory, Priority, Qos
+from hami_dra.api.opaque.v1alpha1 import GpuConfig, Isolation, Limits, Memory, Priority, Qos
 
-__all__ = ["ConfigError", "GpuConfig", "Isolation", "Memory", "Priority", "Qos", "decode"]
+__all__ = ["ConfigError", "GpuConfig", "Isolation", "Limits", "Memory", "Priority", "Qos", "decode"]

@@ -4,14 +4,14 @@ How much is what the scheduler charged (`consumedCapacity`).  Invariant: frozen,
 """
 
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from hami_dra.api.names import CONFIG_API_VERSION, CONFIG_KIND
 from hami_dra.api.strict import Bytes
 
-__all__ = ["GpuConfig", "Isolation", "Memory", "Priority", "Qos"]
+__all__ = ["GpuConfig", "Isolation", "Limits", "Memory", "Priority", "Qos"]
 
 
 class Isolation(StrEnum):
@@ -54,6 +54,19 @@ class Memory(BaseModel):
     )
 
 
+class Limits(BaseModel):
+    """Less of a fixed share than there is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    memory: Bytes | None = Field(
+        default=None, description="Device memory, as a quantity such as 8Gi. Default: all of the fixed share."
+    )
+    cores: Annotated[int, Field(ge=0, le=100)] | None = Field(
+        default=None, description="Percent of one GPU; 0: none promised. Default: all of the fixed share."
+    )
+
+
 class GpuConfig(BaseModel):
     """Opaque parameters of a request for a GPU."""
 
@@ -75,3 +88,7 @@ class GpuConfig(BaseModel):
         default=None, strict=False, description="Who goes first among the shares of one card. Default: Normal."
     )
     memory: Memory | None = Field(default=None, description="How the share's memory behaves.")
+    limits: Limits | None = Field(
+        default=None,
+        description="Less than a fixed share has; only for fixed shares, whose size no request can choose.",
+    )

@@ -62,8 +62,8 @@ class Registry:
         resource = target.resource
         return {"kind": resource.kind + "List", "apiVersion": resource.api_version, "metadata": meta, "items": items}
 
-    def create(self, target: Target, sent: JsonObject) -> JsonObject:
-        """POST."""
+    def create(self, target: Target, sent: JsonObject, *, dry_run: bool) -> JsonObject:
+        """POST; a dry run answers what it would be and keeps nothing."""
         resource = target.resource
         obj: JsonObject = {"kind": resource.kind, "apiVersion": resource.api_version, **sent}
         meta = obj.setdefault("metadata", {})
@@ -94,7 +94,7 @@ class Registry:
                 "POST", target, code=409, reason="AlreadyExists", message=f'{resource.plural} "{name}" already exists'
             )
         self._admit("POST", target, obj, None)
-        return self.store.put(resource, obj)
+        return obj if dry_run else self.store.put(resource, obj)
 
     def update(self, target: Target, old: JsonObject, obj: JsonObject) -> JsonObject:
         """PUT of an object or of its status."""

@@ -184,7 +184,7 @@ class FakeApiServer:
                 case "GET", False:
                     answer = self._registry.list(target, params)
                 case "POST", False:
-                    return Response(201, self._registry.create(target, sent))
+                    return Response(201, self._registry.create(target, sent, dry_run=params.get("dryRun") == "All"))
                 case "PUT", True:
                     answer = self._registry.update(target, self._registry.find(target), sent)
                 case "PATCH", True:

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from hami_dra._lib.threads import Group
 from hami_dra.api.opaque import Isolation, Priority, Qos
+from hami_dra.core.devices import Size
 from hami_dra.core.ids import ClaimUid, PoolName, RequestName, ShareId, ShareKey
 from hami_dra.core.inventory import Gpu
 from hami_dra.core.plan import ClaimPlan, PlannedShare
@@ -57,7 +58,8 @@ def plan_of(text: str, gpu: Gpu) -> ClaimPlan:
         qos=Qos(qos),
         priority=Priority(priority),
     )
-    share = PlannedShare(spec=spec, gpu_uuid=gpu.uuid, device_memory_bytes=gpu.memory_bytes)
+    offered = Size(memory_bytes=gpu.memory_bytes, cores_percent=100)
+    share = PlannedShare(spec=spec, gpu_uuid=gpu.uuid, device_memory_bytes=gpu.memory_bytes, offered=offered)
     return ClaimPlan(namespace="test", name=name, uid=ClaimUid(name), shares=(share,))
 
 

@@ -6,13 +6,14 @@ from typing import Any, Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.core.inventories import gpu, inventory
+from unit.core.inventories import MIG, gpu, inventory
 
 from hami_dra.api.k8s import Device, DeviceTaint, ResourceSlice, ResourceSliceSpec
 from hami_dra.core.ids import DeviceName, NodeName
-from hami_dra.core.inventory import Gpu, Holder, Inventory, MigSupport, device_name
+from hami_dra.core.inventory import Gpu, Holder, Inventory, device_name
+from hami_dra.core.layout import Server
 from hami_dra.core.settings import CardMode, CardSettings, NodeSettings
-from hami_dra.core.slice_diff import Changes, diff, dropped_fields
+from hami_dra.core.slice_diff import Changes, diff
 from hami_dra.core.slices import DEVICES_PER_SLICE, desired_slices
 
 NODE = NodeName("node-1")
@@ -23,7 +24,7 @@ def desired(
 ) -> list[ResourceSliceSpec]:
     """What node-1 should publish."""
     settings = NodeSettings(default=CardSettings(mode=mode, slots=slots))
-    return desired_slices(node, node=NODE, settings=settings, **inputs)
+    return list(desired_slices(node, node=NODE, settings=settings, **inputs).slices)
 
 
 def only(spec: ResourceSliceSpec) -> Device:
@@ -50,6 +51,11 @@ def applied(observed: list[ResourceSlice], changes: Changes) -> list[ResourceSli
 def bare(spec: ResourceSliceSpec) -> ResourceSliceSpec:
     """The spec without its generation."""
     return spec | {"pool": spec["pool"] | {"generation": 0}}
+
+
+def taint(effect: Literal["None", "NoSchedule", "NoExecute"]) -> DeviceTaint:
+    """What an XID makes of a card."""
+    return {"key": "gpu.hami.io/xid", "value": "79", "effect": effect}
 
 
 def test_a_shared_card_offers_memory_cores_and_slots() -> None:
@@ -115,7 +121,7 @@ def test_whole_cards_need_no_gate() -> None:
     """The layout below has no field that a server can drop."""
     (spec,) = desired(inventory(), CardMode.WHOLE)
     (device,) = spec.get("devices", [])
-    assert device.get("capacity") == {"memory": {"value": "80Gi"}}
+    assert device.get("capacity") == {"memory": {"value": "80Gi"}, "cores": {"value": "100"}}
     assert "allowMultipleAllocations" not in device
 
 
@@ -196,6 +202,36 @@ def test_slices_of_an_older_generation_are_deleted() -> None:
 
 
 @given(
+    changes=st.lists(
+        st.tuples(st.lists(st.sampled_from([*CardMode, None]), max_size=12), st.integers(1, 90), st.booleans()),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_writes_converge_through_every_change_of_modes(
+    changes: list[tuple[list[CardMode | None], int, bool]],
+) -> None:
+    """Counters and devices in many slices, cards that come, go and are cut otherwise, taints that come and go."""
+    observed: list[ResourceSlice] = []
+    for modes, parts, sick in changes:
+        gpus = tuple(
+            replace(gpu(), name=device_name(f"0000:{number:02x}:00.0"), mig=MIG) for number in range(len(modes))
+        )
+        settings = NodeSettings(
+            cards={
+                card.name: None if mode is None else CardSettings(mode=mode, fixed_shares=parts)
+                for card, mode in zip(gpus, modes, strict=True)
+            }
+        )
+        taints = {card.name: (taint("NoSchedule"),) for card in gpus[:1]} if sick else {}
+        wanted = desired_slices(Inventory(gpus=gpus), node=NODE, settings=settings, taints=taints).slices
+        observed = applied(observed, diff(wanted, observed))
+        assert len({item["spec"]["pool"]["generation"] for item in observed}) == 1
+        assert sorted(map(str, (bare(item["spec"]) for item in observed))) == sorted(map(str, wanted))
+        assert not diff(wanted, observed)
+
+
+@given(
     counts=st.lists(st.integers(0, 300), min_size=1, max_size=4),
     slots=st.lists(st.integers(1, 3), min_size=4, max_size=4),
 )
@@ -210,23 +246,13 @@ def test_writes_always_converge(counts: list[int], slots: list[int]) -> None:
         assert not diff(wanted, observed)
 
 
-def test_dropped_fields_name_the_gate() -> None:
-    """A server with the gate closed keeps the device and forgets that it is shared."""
-    (sent,) = desired(inventory())
-    (kept,) = desired(inventory(), CardMode.WHOLE)
-    assert dropped_fields(sent, sent) == frozenset()
-    assert dropped_fields(sent, kept) == {"DRAConsumableCapacity"}
-    assert dropped_fields(kept, kept) == frozenset()
-    assert dropped_fields(sent, kept | {"devices": []}) == {"DRAConsumableCapacity"}
-
-
 def test_settings_of_a_card_say_what_it_offers() -> None:
     """Scaled memory and cores, defaults of a request that names nothing, and cards that are left out."""
     chosen = CardSettings(
         memory_percent=150, cores_percent=50, default_memory_bytes=(4 << 30) + 1, default_cores_percent=60
     )
     settings = NodeSettings(cards={gpu(0).name: chosen, gpu(1).name: None})
-    (spec,) = desired_slices(inventory(2), node=NODE, settings=settings)
+    (spec,) = desired_slices(inventory(2), node=NODE, settings=settings).slices
     capacity = only(spec).get("capacity", {})
     assert capacity["memory"] == {
         "value": "120Gi",
@@ -236,11 +262,6 @@ def test_settings_of_a_card_say_what_it_offers() -> None:
         "value": "50",
         "requestPolicy": {"default": "50", "validRange": {"min": "0", "max": "50", "step": "1"}},
     }
-
-
-def taint(effect: Literal["None", "NoSchedule", "NoExecute"]) -> DeviceTaint:
-    """What an XID makes of a card."""
-    return {"key": "gpu.hami.io/xid", "value": "79", "effect": effect}
 
 
 def test_taints_are_published_with_the_device() -> None:
@@ -259,18 +280,11 @@ def test_without_taints_a_sick_card_is_taken_back_unless_it_is_held(
     """A server that drops taints would give it to somebody; a device that is in use is never unpublished."""
     (spec,) = desired(
         inventory(),
-        closed=frozenset({"DRADeviceTaints"}),
+        server=Server(closed=frozenset({"DRADeviceTaints"})),
         taints={gpu().name: (taint(effect),)},
         held=frozenset({gpu().name} if held else ()),
     )
     assert [device.get("taints") for device in spec.get("devices", [])] == [None] * published
-
-
-def test_dropped_taints_name_their_gate() -> None:
-    """The device is kept, what is wrong with it is not."""
-    (sent,) = desired(inventory(), taints={gpu().name: (taint("NoSchedule"),)})
-    (kept,) = desired(inventory())
-    assert dropped_fields(sent, kept) == {"DRADeviceTaints"}
 
 
 def test_the_age_of_a_taint_is_the_servers() -> None:
@@ -283,10 +297,3 @@ def test_the_age_of_a_taint_is_the_servers() -> None:
     more = desired(inventory(), slots=20, taints={gpu().name: (taint("NoSchedule"), taint("None"))})
     (update,) = diff(more, observed).update
     assert only(update["spec"]).get("taints") == [aged, taint("None")]
-
-
-def test_a_card_in_mig_mode_is_not_one_device() -> None:
-    """CUDA does not use it as a whole, so it is not offered so."""
-    cut = replace(gpu(), mig=MigSupport(enabled=True, switchable=True, profiles=()))
-    (spec,) = desired(Inventory(gpus=(cut,)))
-    assert spec.get("devices") == []

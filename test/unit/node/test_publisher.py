@@ -2,18 +2,19 @@
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from prometheus_client import CollectorRegistry
+from unit.core.inventories import MIG
 
 from hami_dra._lib.threads import Group
-from hami_dra.api.k8s import JsonObject
+from hami_dra.api.k8s import JsonObject, ResourceSlice
 from hami_dra.api.names import DRIVER
-from hami_dra.core.errors import ApiUnavailable, NotFound
+from hami_dra.core.errors import ApiUnavailable, Invalid, NotFound
 from hami_dra.core.ids import DeviceName
 from hami_dra.core.inventory import Inventory
-from hami_dra.core.settings import CardSettings, NodeSettings
+from hami_dra.core.settings import CardMode, CardSettings, NodeSettings
 from hami_dra.kube.nodes import node_uid
 from hami_dra.kube.reflector import Collection, Reflector
 from hami_dra.kube.slices import SLICES_PATH, NodeSlices
@@ -22,7 +23,7 @@ from hami_dra.node.publisher import Publisher, PublisherInputs, PublisherOptions
 from hami_dra.testing.apiserver import FakeApiServer
 from hami_dra.testing.clock import FakeClock
 from hami_dra.testing.eventually import eventually
-from hami_dra.testing.gpus import NODE, inventory
+from hami_dra.testing.gpus import NODE, gpu, inventory
 
 NODE_OBJECT: JsonObject = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}}
 
@@ -70,7 +71,7 @@ class World:
     @property
     def writes(self) -> int:
         """How many requests changed something."""
-        return sum(request.method != "GET" for request in self.server.requests)
+        return sum(request.method != "GET" and "dryRun" not in request.query for request in self.server.requests)
 
     def metric(self, name: str, **labels: str) -> float | None:
         """The value of a metric."""
@@ -124,20 +125,104 @@ def test_nothing_is_written_twice(world: World) -> None:
     assert world.writes == before
 
 
-def test_dropped_fields_bring_whole_cards_and_one_warning(old_world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """Behind a closed gate cards are published whole, and one warning says which gate to open, however often one looks."""
+def test_closed_gates_bring_fixed_shares_and_one_warning(old_world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Behind a closed gate cards are cut into fixed shares, and one warning says which gate to open, however often one looks."""
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             old_world.publisher.sync()
             old_world.clock.advance(200.0)
-    (device,) = old_world.devices
-    assert "allowMultipleAllocations" not in device
-    assert device["attributes"]["mode"] == {"string": "Whole"}
-    assert old_world.publisher.dropped_gates == {"DRAConsumableCapacity"}
+    assert [device["name"] for device in old_world.devices] == [f"gpu-0000-17-00-0-share-{i}" for i in range(4)]
+    assert not any("allowMultipleAllocations" in device for device in old_world.devices)
+    assert old_world.devices[0]["attributes"]["mode"] == {"string": "FixedShares"}
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert "open the feature gates DRAConsumableCapacity on kube-apiserver" in warning
     assert old_world.metric("hami_dra_publisher_dropped_gates", gate="DRAConsumableCapacity") == 1
-    assert old_world.metric("hami_dra_published_cards", mode="Whole") == 1
+    assert old_world.metric("hami_dra_published_cards", mode="FixedShares") == 1
+    assert old_world.metric("hami_dra_published_devices") == 4
+
+
+def test_a_closed_gate_is_found_before_anything_is_published(old_world: World) -> None:
+    """Nobody ever sees a device that the server cut down: one write, and it is the right one."""
+    old_world.publisher.sync()
+    assert old_world.writes == 1
+
+
+def test_what_a_real_write_loses_counts_as_well(old_world: World) -> None:
+    """Servers of one cluster can differ: one kept everything in the dry run, another drops it."""
+
+    class Divided(NodeSlices):
+        """A cluster whose dry runs are answered by a newer server."""
+
+        def try_create(self, wanted: ResourceSlice) -> ResourceSlice:
+            return wanted
+
+    old_world.slices = Divided(old_world.server, driver=DRIVER, node=NODE)
+    old_world.new_publisher().sync()
+    assert [device["name"] for device in old_world.devices] == [f"gpu-0000-17-00-0-share-{i}" for i in range(4)]
+
+
+def test_a_server_that_refuses_counters_of_their_own_gets_shares(world: World) -> None:
+    """1.34 wants counters in the slice of their devices: as good as a closed gate."""
+
+    class Old(NodeSlices):
+        """A server of 1.34 with the gate open."""
+
+        def try_create(self, wanted: ResourceSlice) -> ResourceSlice:
+            if any("consumesCounters" in device for device in wanted["spec"].get("devices", [])):
+                raise Invalid("spec.devices[0].consumesCounters[0].counterSet: Not found")
+            return super().try_create(wanted)
+
+    world.slices = Old(world.server, driver=DRIVER, node=NODE)
+    world.hardware = Inventory(gpus=(replace(gpu(), mig=MIG),))
+    world.settings = NodeSettings(default=CardSettings(mode=CardMode.PARTITIONS))
+    world.new_publisher().sync()
+    (device,) = world.devices
+    assert device["attributes"]["mode"] == {"string": "Shares"}
+
+
+def test_partitions_are_published_with_their_counters(world: World) -> None:
+    """Counters in a slice of their own, all in one generation."""
+    world.hardware = Inventory(gpus=(replace(gpu(), mig=MIG),))
+    world.settings = NodeSettings(default=CardSettings(mode=CardMode.PARTITIONS))
+    world.version = "v1.36.3"
+    world.publisher.sync()
+    specs = [item["spec"] for item in world.slices.list()]
+    assert {(spec["pool"]["generation"], spec["pool"]["resourceSliceCount"]) for spec in specs} == {(1, 2)}
+    assert sum("sharedCounters" in spec for spec in specs) == 1
+    assert len(world.devices) == 26
+    assert all(device["allowMultipleAllocations"] for device in world.devices)
+    before = world.writes
+    world.publisher.sync()
+    assert world.writes == before
+
+
+def test_a_change_of_mode_waits_for_the_claims_on_the_card(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """It is said once, counted, and done when the card is free."""
+    world.publisher.sync()
+    world.held = frozenset({gpu().name})
+    world.settings = NodeSettings(default=CardSettings(mode=CardMode.FIXED_SHARES))
+    for _ in range(2):
+        world.publisher.sync()
+    assert [device["name"] for device in world.devices] == [gpu().name]
+    assert world.metric("hami_dra_waiting_cards") == 1
+    assert sum("keeps its layout until" in record.getMessage() for record in caplog.records) == 1
+    world.held = frozenset()
+    world.publisher.sync()
+    assert len(world.devices) == 4
+    assert world.metric("hami_dra_waiting_cards") == 0
+
+
+def test_a_card_that_is_left_out_goes_when_it_is_free(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever leaves out a card that is in use is told what becomes of it."""
+    world.publisher.sync()
+    world.held = frozenset({gpu().name})
+    world.settings = NodeSettings(cards={gpu().name: None})
+    world.publisher.sync()
+    assert len(world.devices) == 1
+    assert "it is not offered any more then" in caplog.text
+    world.held = frozenset()
+    world.publisher.sync()
+    assert world.devices == []
 
 
 def test_the_richer_layout_is_not_tried_at_every_look(old_world: World) -> None:
@@ -160,7 +245,6 @@ def test_the_richer_layout_comes_back(old_world: World, *, upgraded: bool) -> No
         old_world.clock.advance(101.0)
     old_world.publisher.sync()
     assert old_world.devices[0]["allowMultipleAllocations"] is True
-    assert not old_world.publisher.dropped_gates
     assert old_world.metric("hami_dra_publisher_dropped_gates", gate="DRAConsumableCapacity") is None
 
 

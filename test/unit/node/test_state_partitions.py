@@ -185,7 +185,7 @@ def test_what_overlaps_is_refused(rig: Rig, first: AllocationResult, second: All
     """A memory slice is given once, and a card is whole or cut, whatever the scheduler thought; nothing is touched for it."""
     rig.prepare(rig.claims.add(allocated_claim("first", first)))
     before = places(rig)
-    with pytest.raises(CapacityExceeded, match=r"overlaps device .* which is in use by ml/first"):
+    with pytest.raises(CapacityExceeded, match=r"cannot be used beside .* which is in use by ml/first"):
         rig.prepare(rig.claims.add(allocated_claim("second", second)))
     assert places(rig) == before
     assert set(rig.facts().ledger) == {"first-uid"}
