@@ -21,6 +21,7 @@ from hami_dra.host.cdi_dir import CdiDirectory
 from hami_dra.host.ledger import Ledger
 from hami_dra.host.locks import ClaimLocks
 from hami_dra.host.share_dir import ShareDirectory
+from hami_dra.node.cutting import OwnedInstances
 from hami_dra.node.discovery import Discovery
 from hami_dra.node.ports import NodeFiles, Partitioner
 from hami_dra.node.recovery import Recovery
@@ -219,7 +220,7 @@ class Rig:
             locks=ClaimLocks(state_dir / "locks", group=self.group, timeout_s=5.0),
             boot=self.boot,
         )
-        self.discovery = Discovery(discover=self._look, group=self.group)
+        self.discovery = Discovery(discover=OwnedInstances(self._look, files), group=self.group)
         paths = NodePaths(claims_dir="/var/lib/hami-dra/claims", guard_dir="/var/lib/hami-dra/guard/0123456789ab")
         self.state = NodeState(
             claims=self.claims,

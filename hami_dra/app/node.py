@@ -34,6 +34,7 @@ from hami_dra.kube.reflector import Collection, Reflector
 from hami_dra.kube.slices import SLICES_PATH, NodeSlices
 from hami_dra.kube.version import ServerVersion, server_version
 from hami_dra.node.consumers import Consumers
+from hami_dra.node.cutting import OwnedInstances
 from hami_dra.node.discovery import Discovery
 from hami_dra.node.endpoint import SUPPORTED_VERSIONS, dra_handlers
 from hami_dra.node.health import HealthServer
@@ -116,8 +117,8 @@ def start_node(group: Group, options: NodeOptions, transport: Transport) -> None
     registry = new_registry("node")
     metrics = NodeMetrics(registry)
     vendors = Vendors(_vendors(options))
-    discovery = Discovery(discover=vendors, group=group)
     files = _node_files(group, options, partitions=vendors)
+    discovery = Discovery(discover=OwnedInstances(vendors, files), group=group)
     claims = Claims(transport)
     state = NodeState(
         claims=claims,

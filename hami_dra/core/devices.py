@@ -21,7 +21,7 @@ from hami_dra.api.names import (
 from hami_dra.api.quantity import format_bytes
 from hami_dra.core.ids import DeviceName
 from hami_dra.core.inventory import Gpu, Holder, MigInstance, Partition, fixed_share_name, published_memory
-from hami_dra.core.layout import Layout
+from hami_dra.core.layout import Layout, is_as_found
 from hami_dra.core.partitions import counter_set, placements, whole_card
 from hami_dra.core.settings import CardMode, CardSettings, NodeSettings
 
@@ -83,7 +83,7 @@ def cut_card(gpu: Gpu, *, settings: CardSettings, layout: Layout) -> CutCard:
     """The card's devices, those first that a claim without a wish should get."""
     if layout.mode is CardMode.PARTITIONS:
         return _partitions(gpu, settings, layout)
-    if gpu.mig is not None and gpu.mig.enabled:
+    if is_as_found(gpu):
         return CutCard(devices=tuple(_instance(gpu, each, settings, layout) for each in gpu.instances))
     if layout.mode is CardMode.FIXED_SHARES:
         size = device_size(gpu, gpu.memory_bytes, settings, parts=layout.parts)

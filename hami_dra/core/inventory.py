@@ -129,6 +129,8 @@ class MigInstance:
     gpu_instance_id: int
     compute_instance_id: int
     memory_bytes: int
+    ours: bool = False
+    """Made for claims of this node, and not by somebody else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

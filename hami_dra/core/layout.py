@@ -14,7 +14,7 @@ from hami_dra.core.ids import DeviceName
 from hami_dra.core.inventory import Gpu, card_of, fixed_share_index, parse_partition
 from hami_dra.core.settings import CardMode, CardSettings
 
-__all__ = ["Layout", "Server", "missing_gates", "published_layouts", "settled_layout", "wished_layout"]
+__all__ = ["Layout", "Server", "is_as_found", "missing_gates", "published_layouts", "settled_layout", "wished_layout"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,14 +43,18 @@ def wished_layout(gpu: Gpu, settings: CardSettings, server: Server) -> Layout:
     if gpu.holder is None:
         return Layout(mode=CardMode.WHOLE)
     consumable = GATE_CONSUMABLE_CAPACITY not in server.closed
-    in_mig_mode = gpu.mig is not None and gpu.mig.enabled
-    if settings.mode is CardMode.PARTITIONS and _can_be_partitioned(gpu, server):
+    if settings.mode is CardMode.PARTITIONS and _can_be_partitioned(gpu, server) and not _has_foreign(gpu):
         return Layout(mode=CardMode.PARTITIONS, shared=consumable and server.counts_shares)
     if settings.mode in (CardMode.PARTITIONS, CardMode.SHARES) and consumable:
         return Layout(mode=CardMode.SHARES, shared=True)
-    if settings.mode is not CardMode.WHOLE and settings.fixed_shares and not in_mig_mode:
+    if settings.mode is not CardMode.WHOLE and settings.fixed_shares and not is_as_found(gpu):
         return Layout(mode=CardMode.FIXED_SHARES, parts=settings.fixed_shares)
     return Layout(mode=CardMode.WHOLE)
+
+
+def is_as_found(gpu: Gpu) -> bool:
+    """Whether the card is offered in the instances that somebody else made: prepare cannot bring it out of MIG mode."""
+    return gpu.mig is not None and gpu.mig.enabled and (_has_foreign(gpu) or not gpu.mig.switchable)
 
 
 def missing_gates(gpu: Gpu, settings: CardSettings, server: Server) -> frozenset[str]:
@@ -101,6 +105,10 @@ def published_layouts(devices: Iterable[Device]) -> Mapping[DeviceName, Layout]:
                 parts=before.parts + (fixed_share_index(device["name"]) is not None),
             )
     return layouts
+
+
+def _has_foreign(gpu: Gpu) -> bool:
+    return any(not instance.ours for instance in gpu.instances)
 
 
 def _can_be_partitioned(gpu: Gpu, server: Server) -> bool:

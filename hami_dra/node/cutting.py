@@ -7,16 +7,17 @@ processes; a partition that several claims share goes with the last of them.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from hami_dra.core.errors import DeviceLost
 from hami_dra.core.ids import ClaimUid, DeviceName
-from hami_dra.core.inventory import Inventory, LivePartition, Partition
+from hami_dra.core.inventory import Gpu, Inventory, LivePartition, Partition
 from hami_dra.core.plan import ClaimPlan, PlannedPartition, PlannedShare
+from hami_dra.core.record import Entry
 from hami_dra.node.ports import NodeFiles
 
-__all__ = ["Cutting"]
+__all__ = ["Cutting", "OwnedInstances"]
 
 
 class Cutting:
@@ -85,7 +86,7 @@ class Cutting:
             return
         with self._hold(entry.plan):
             if entry.boot == self._boot:  # instances do not outlive a boot: what is there now is not what was made then
-                needed = self._ours(but=uid)
+                needed = _ours(self._ledger.entries(), boot=self._boot, but=uid)
                 for partition in _partitions(entry.plan):
                     if partition.ours and partition.place not in needed:
                         self._partitioner.remove(partition.place)
@@ -95,19 +96,9 @@ class Cutting:
         places = {partition.place for partition in _partitions(plan)}
         if not places:
             return plan
-        ours = self._ours(but=plan.uid)
+        ours = _ours(self._ledger.entries(), boot=self._boot, but=plan.uid)
         there = {place for gpu in {place.gpu for place in places} for place in self._partitioner.live(gpu)}
         return replace(plan, shares=tuple(_owned(share, there - ours) for share in plan.shares))
-
-    def _ours(self, *, but: ClaimUid) -> set[Partition]:
-        """The partitions that other claims of this boot had made."""
-        return {
-            partition.place
-            for entry in self._ledger.entries()
-            if entry.boot == self._boot and entry.plan.uid != but
-            for partition in _partitions(entry.plan)
-            if partition.ours
-        }
 
     def _ensure(self, plan: ClaimPlan) -> dict[DeviceName, LivePartition]:
         return {
@@ -123,6 +114,51 @@ class Cutting:
             for gpu in sorted({partition.place.gpu for partition in _partitions(plan)}):
                 stack.enter_context(self._locks.hold(gpu))
             yield
+
+
+class OwnedInstances:
+    """Call it for the inventory, in which the instances made for claims are told apart from those of others."""
+
+    def __init__(self, discover: Callable[[], Inventory], files: NodeFiles) -> None:
+        """`discover` looks at the hardware; the ledger of `files` says what is ours."""
+        self._discover = discover
+        self._files = files
+
+    def __call__(self) -> Inventory:
+        """Look at the hardware.
+
+        An instance of ours has a row from before it is made until after it is gone: what the look saw was named by the ledger
+        before the look or is named after it.
+
+        Raises:
+            DriverError: it does not answer.
+        """
+        before = self._ours()
+        inventory = self._discover()
+        ours = before | self._ours()
+        return replace(inventory, gpus=tuple(_marked(gpu, ours) for gpu in inventory.gpus))
+
+    def _ours(self) -> set[Partition]:
+        return _ours(self._files.ledger.entries(), boot=self._files.boot)
+
+
+def _marked(gpu: Gpu, ours: set[Partition]) -> Gpu:
+    instances = tuple(
+        replace(each, ours=Partition(gpu=gpu.name, profile=each.profile, start=each.start) in ours)
+        for each in gpu.instances
+    )
+    return replace(gpu, instances=instances)
+
+
+def _ours(entries: Iterable[Entry], *, boot: str, but: ClaimUid | None = None) -> set[Partition]:
+    """The partitions that claims of this boot had made."""
+    return {
+        partition.place
+        for entry in entries
+        if entry.boot == boot and entry.plan.uid != but
+        for partition in _partitions(entry.plan)
+        if partition.ours
+    }
 
 
 def _partitions(plan: ClaimPlan) -> list[PlannedPartition]:

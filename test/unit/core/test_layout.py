@@ -306,3 +306,28 @@ def test_a_node_with_cards_of_two_kinds_publishes_both() -> None:
     """Those that cannot be cut are shared."""
     of = desired(*inventory(2).gpus[1:], CARD, mode=CardMode.PARTITIONS)
     assert of.devices == 27
+
+
+def test_a_card_with_instances_of_others_is_offered_as_found() -> None:
+    """Whatever the mode, their instances are its devices; those that were made for claims change nothing."""
+    instance = MigInstance(
+        profile="1g.10gb",
+        start=6,
+        uuid=GpuUuid("MIG-1"),
+        gpu_instance_id=13,
+        compute_instance_id=0,
+        memory_bytes=9 << 30,
+    )
+    enabled = replace(MIG, enabled=True)
+    for mode in CardMode:
+        found = devices(desired(replace(CARD, mig=enabled, instances=(instance,)), mode=mode))
+        assert list(found) == [f"{CARD.name}-mig-1g-10gb-6"]
+    ours = replace(CARD, mig=enabled, instances=(replace(instance, ours=True),))
+    assert devices(desired(ours, mode=CardMode.PARTITIONS)) == devices(desired(mode=CardMode.PARTITIONS))
+
+
+def test_an_empty_card_in_mig_mode_is_offered_as_one_device() -> None:
+    """Prepare brings it out of the mode, as after a change of the node's configuration; where that takes a reset it has none."""
+    enabled = replace(CARD, mig=replace(MIG, enabled=True))
+    assert list(devices(desired(enabled))) == [CARD.name]
+    assert list(devices(desired(IN_MIG_MODE))) == []

@@ -238,6 +238,15 @@ def test_instances_that_nobody_here_made_stay(rig: Rig) -> None:
     assert places(rig) == ["3g.40gb@0"]
 
 
+def test_a_look_tells_whose_an_instance_is(rig: Rig) -> None:
+    """So that a card with an administrator's instances is offered as found, and one with ours as before."""
+    rig.cards.ensure(Partition(gpu=gpu().name, profile="3g.40gb", start=0), make=True)
+    rig.prepare(claim(rig))
+    rig.discovery.look()
+    (card,) = rig.discovery.current().gpus
+    assert {(each.profile, each.ours) for each in card.instances} == {("3g.40gb", False), ("1g.10gb", True)}
+
+
 def test_results_of_other_drivers_remove_nothing(rig: Rig) -> None:
     """A claim that also has devices of another driver, under names like ours, frees only what is ours (NVIDIA #1327)."""
     rig.cards.ensure(Partition(gpu=gpu().name, profile="3g.40gb", start=0), make=True)
