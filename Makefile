@@ -15,8 +15,8 @@ test: ## everything that CI runs, with one line of counts at the end
 check: ## the fast half: lint, types, layers, unit and property tests
 	@python=$$(hack/bootstrap)/python && exec $$python hack/check
 
-bench: ## measure prepare, guard and start-up against the budgets
-	@python=$$(hack/bootstrap --cluster)/python && for name in prepare guard compute overrun; do $$python test/bench/$$name || exit 1; done
+bench: ## measure prepare, publishing, guard and start-up against the budgets
+	@python=$$(hack/bootstrap --cluster)/python && for name in prepare publish guard compute overrun; do $$python test/bench/$$name || exit 1; done
 
 campaign: ## ten million operations over every route to device memory (OPERATIONS=...), none of which may pass the limit
 	@python=$$(hack/bootstrap)/python && HAMI_CAMPAIGN_OPERATIONS=$(or $(OPERATIONS),10000000) exec $$python -m pytest -q -s --durations=0 test/native/guard/test_campaign.py
