@@ -125,7 +125,7 @@ def start_node(group: Group, options: NodeOptions, transport: Transport) -> None
         discovery=discovery,
         files=files,
         paths=_node_paths(options),
-        pool=PublishedPool(name=pool_name(node), offers=lambda: publisher.offers),
+        pool=PublishedPool(name=pool_name(node), offers=lambda: publisher.offers()),  # noqa: PLW0108 - it comes below
         wait=group.wait,
         observe=metrics.observe_step,
         clock=SYSTEM_CLOCK,

@@ -37,6 +37,10 @@ _QUIET_WRITES = 3
 _QUIET_CAP_S = 30.0
 _MINUTE_S = 60.0
 _FIRST_LOOK_S = 1.0
+_WAITING_S = 1.0
+"""Between two looks whether a card is free that is to be cut otherwise."""
+_FIRST_PUBLICATION_S = 5.0
+"""How long a claim waits for the first publication: until then it is not known how large a fixed share is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,18 +128,19 @@ class Publisher:
         self._warned: frozenset[str] = frozenset()
         self._waiting: Mapping[DeviceName, Layout | None] = {}
         self._layouts: Mapping[DeviceName, Layout] = {}
-        self._published = False
+        self._published = group.event()
         self._seen: Inventory | None = None
+        self._held: frozenset[DeviceName] = frozenset()
         self._observed: list[ResourceSlice] = []
 
     @property
     def published(self) -> bool:
         """Whether the slices were once as they should be."""
-        return self._published
+        return self._published.is_set()
 
-    @property
     def offers(self) -> Offers:
-        """How the cards are offered now."""
+        """How the cards are offered now; right after a start, once that is known."""
+        self._published.wait(_FIRST_PUBLICATION_S)
         return Offers(settings=self._inputs.settings(), layouts=self._layouts)
 
     def wake(self) -> None:
@@ -171,8 +176,16 @@ class Publisher:
                 self._pause(error)
             else:
                 self._backoff.reset()
-                self._wake.wait(self._options.interval_s)
+                self._wait_for_cause()
                 self._group.wait(self._recent.delay_s(self._clock.monotonic()))
+
+    def _wait_for_cause(self) -> None:
+        """Sleep until somebody calls, a while has passed, or a card that waits may have become free."""
+        deadline = self._clock.monotonic() + self._options.interval_s
+        while self._waiting and not self._group.stopping and self._clock.monotonic() < deadline:
+            if self._wake.wait(_WAITING_S) or self._inputs.held() != self._held:
+                return
+        self._wake.wait(max(0.0, deadline - self._clock.monotonic()))
 
     def sync(self) -> None:
         """Publish now, if anything is to be written.
@@ -188,19 +201,19 @@ class Publisher:
                 break
             server = self._gates.lost(dropped)
         self._layouts = desired.layouts
-        self._published = True
+        self._published.set()
         self._report(desired, server)
 
     def _desired(self, server: Server) -> Desired:
         self._observed = self._slices.list()
-        self._seen = self._inputs.inventory()
+        self._seen, self._held = self._inputs.inventory(), self._inputs.held()
         return desired_slices(
             self._seen or Inventory(),
             node=self._options.node,
             settings=self._inputs.settings(),
             server=server,
             taints=self._inputs.taints(),
-            held=self._inputs.held(),
+            held=self._held,
             observed=[item["spec"] for item in self._observed],
         )
 

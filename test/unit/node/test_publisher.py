@@ -13,7 +13,7 @@ from hami_dra.api.k8s import JsonObject, ResourceSlice
 from hami_dra.api.names import DRIVER
 from hami_dra.core.errors import ApiUnavailable, Invalid, NotFound
 from hami_dra.core.ids import DeviceName
-from hami_dra.core.inventory import Inventory
+from hami_dra.core.inventory import Inventory, fixed_share_name
 from hami_dra.core.settings import CardMode, CardSettings, NodeSettings
 from hami_dra.kube.nodes import node_uid
 from hami_dra.kube.reflector import Collection, Reflector
@@ -210,6 +210,22 @@ def test_a_change_of_mode_waits_for_the_claims_on_the_card(world: World, caplog:
     world.publisher.sync()
     assert len(world.devices) == 4
     assert world.metric("hami_dra_waiting_cards") == 0
+
+
+def test_a_card_that_waits_is_cut_soon_after_it_is_free(world: World) -> None:
+    """Nobody has to call: the end of a claim is noticed.  Until it was published, nobody is told what is offered."""
+    world.settings = NodeSettings(default=CardSettings(mode=CardMode.FIXED_SHARES, fixed_shares=2))
+    world.held = frozenset({fixed_share_name(gpu().name, 0)})
+    world.run()
+    assert world.publisher.offers().parts(gpu()) == 2
+    assert len(world.devices) == 2
+    world.settings = NodeSettings(default=CardSettings(mode=CardMode.FIXED_SHARES, fixed_shares=4))
+    world.publisher.wake()
+    eventually(lambda: world.metric("hami_dra_waiting_cards") == 1)
+    assert world.publisher.offers().parts(gpu()) == 2
+    world.held = frozenset()
+    eventually(lambda: len(world.devices) == 4)
+    eventually(lambda: world.publisher.offers().parts(gpu()) == 4)
 
 
 def test_a_card_that_is_left_out_goes_when_it_is_free(world: World, caplog: pytest.LogCaptureFixture) -> None:
