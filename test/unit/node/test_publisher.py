@@ -161,6 +161,20 @@ def test_what_a_real_write_loses_counts_as_well(old_world: World) -> None:
     assert [device["name"] for device in old_world.devices] == [f"gpu-0000-17-00-0-share-{i}" for i in range(4)]
 
 
+def test_a_cluster_that_takes_no_dry_runs_is_read_back(old_world: World) -> None:
+    """An admission webhook may refuse them: what is kept shows when it is written."""
+
+    class Strict(NodeSlices):
+        """A cluster with such a webhook."""
+
+        def try_create(self, wanted: ResourceSlice) -> ResourceSlice:
+            raise Invalid(f"admission webhook does not support dry run of {wanted['metadata']['generateName']}")
+
+    old_world.slices = Strict(old_world.server, driver=DRIVER, node=NODE)
+    old_world.new_publisher().sync()
+    assert [device["name"] for device in old_world.devices] == [f"gpu-0000-17-00-0-share-{i}" for i in range(4)]
+
+
 def test_a_server_that_refuses_counters_of_their_own_gets_shares(world: World) -> None:
     """1.34 wants counters in the slice of their devices: as good as a closed gate."""
 
