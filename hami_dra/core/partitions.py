@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from hami_dra.api.k8s import Counter, CounterConsumption, CounterSet
 from hami_dra.core.ids import DeviceName
-from hami_dra.core.inventory import Gpu, MigProfile, Partition, parse_partition
+from hami_dra.core.inventory import Gpu, MigProfile, Partition
 
-__all__ = ["Placement", "counter_set", "placement", "placements", "whole_card"]
+__all__ = ["Placement", "counter_set", "placements", "whole_card"]
 
 _ENGINES = ("multiprocessors", "copy_engines", "decoders", "encoders", "jpeg_engines", "ofa_engines")
 
@@ -62,12 +62,6 @@ def placements(gpu: Gpu) -> tuple[Placement, ...]:
         return profile.memory_slices, profile.compute_slices, profile.name, spoilt, place.partition.start
 
     return tuple(sorted(every, key=rank))
-
-
-def placement(gpu: Gpu, name: str) -> Placement | None:
-    """The place that a device name says, or None if it is none of this card."""
-    wanted = parse_partition(name)
-    return next((place for place in placements(gpu) if place.partition == wanted), None)
 
 
 def counter_set(gpu: Gpu) -> CounterSet:

@@ -14,7 +14,7 @@ from hami_dra.api.k8s import AllocationResult, JsonObject
 from hami_dra.api.names import DRIVER
 from hami_dra.core.ids import NodeName
 from hami_dra.core.inventory import Gpu, Inventory
-from hami_dra.core.partitions import placement
+from hami_dra.core.partitions import Placement, placements
 from hami_dra.core.settings import CardMode, CardSettings, NodeSettings
 from hami_dra.kube.client import ClusterTransport, kubeconfig
 from hami_dra.kube.nodes import node_uid
@@ -29,6 +29,7 @@ pytestmark = pytest.mark.cluster
 NODE = NodeName("node-1")
 CLASSES = "/apis/resource.k8s.io/v1/deviceclasses"
 CARD = gpu(mig=MIG)
+PLACES: dict[str, Placement] = {place.partition.name: place for place in placements(CARD)}
 PROFILE = 'device.attributes["gpu.hami.io"].?migProfile.orValue("")'
 
 
@@ -126,9 +127,9 @@ def publish(transport: ClusterTransport, slices: NodeSlices, card: Gpu) -> None:
 def test_partitions_fill_a_card_without_overlap(tenant: Tenant) -> None:
     """Three and four slices fill it; a seventh of it and the card itself wait until a place is free."""
     tenant.want("three", "3g.40gb")
-    three = placement(CARD, tenant.device("three"))
+    three = PLACES.get(tenant.device("three"))
     tenant.want("four", "4g.40gb")
-    four = placement(CARD, tenant.device("four"))
+    four = PLACES.get(tenant.device("four"))
     assert three is not None
     assert four is not None
     assert not three.overlaps(four)
@@ -137,7 +138,7 @@ def test_partitions_fill_a_card_without_overlap(tenant: Tenant) -> None:
     for name in ("one", "card"):
         tenant.wait_refused(name)
     tenant.end("four")
-    one = placement(CARD, tenant.device("one"))
+    one = PLACES.get(tenant.device("one"))
     assert one is not None
     assert not one.overlaps(three)
 
@@ -162,4 +163,4 @@ def test_a_shared_card_has_no_partitions(tenant: Tenant) -> None:
     tenant.wait_refused("one")
     for name in ("a", "b"):
         tenant.end(name)
-    assert placement(CARD, tenant.device("one")) is not None
+    assert PLACES.get(tenant.device("one")) is not None

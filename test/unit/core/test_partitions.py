@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from unit.core.inventories import MIG, gpu
 
 from hami_dra.api.k8s import CounterConsumption
-from hami_dra.core.partitions import Placement, counter_set, placement, placements, whole_card
+from hami_dra.core.partitions import Placement, counter_set, placements, whole_card
 
 CARD = gpu(mig=MIG)
 PLACES = placements(CARD)
@@ -52,14 +52,6 @@ def test_small_partitions_come_first_where_they_spoil_least() -> None:
     assert order[-1] == "7g.80gb@0"
     assert [name for name in order if name.startswith("1g.10gb@")][:3] == ["1g.10gb@6", "1g.10gb@4", "1g.10gb@5"]
     assert len(order) == 25
-
-
-def test_a_name_finds_its_place() -> None:
-    """And the name of something else does not."""
-    for place in PLACES:
-        assert placement(CARD, place.partition.name) == place
-    assert placement(CARD, CARD.name) is None
-    assert placement(gpu(), PLACES[0].partition.name) is None
 
 
 def test_counters_stay_within_the_api() -> None:
