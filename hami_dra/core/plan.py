@@ -67,11 +67,6 @@ class PlannedShare:
     """None for a share of a card that is used as one device."""
 
     @property
-    def card(self) -> DeviceName:
-        """The card that the share is on."""
-        return self.spec.device if self.partition is None else self.partition.place.gpu
-
-    @property
     def memory_bytes(self) -> int:
         """What the share may hold: the charged amount, or of a device that is allocated as a whole what its limits leave."""
         if self.spec.memory_bytes is not None:

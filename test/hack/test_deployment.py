@@ -61,6 +61,14 @@ def test_waiting_too_long_says_for_what_and_what_was_seen() -> None:
 def test_a_card_is_called_as_its_device() -> None:
     """The observer's cards and the slices' devices have the same names."""
     card = Card(
-        pci="0000:17:00.0", uuid="GPU-1", model="A100", memory_bytes=1, used_bytes=0, peak_bytes=0, processes=()
+        pci="0000:17:00.0",
+        uuid="GPU-1",
+        model="A100",
+        memory_bytes=1,
+        used_bytes=0,
+        peak_bytes=0,
+        in_mig_mode=False,
+        partitions=(),
+        processes=(),
     )
     assert card.device == "gpu-0000-17-00-0"

@@ -39,6 +39,9 @@ class Card:
     memory_bytes: int
     used_bytes: int
     peak_bytes: int
+    in_mig_mode: bool
+    partitions: tuple[tuple[str, int], ...]
+    """Profile and first memory slice of each GPU instance that has a compute instance."""
     processes: tuple[CardProcess, ...]
 
     @property
@@ -58,6 +61,8 @@ def observe(root: Path) -> list[Card]:
     listed: Mapping[str, Any] = json.loads(simctl("list", "--root", str(root), "--json"))
     cards = [
         Card(
+            in_mig_mode=card["mig"]["enabled"],
+            partitions=tuple(sorted((it["profile"], it["start"]) for it in card["mig"]["instances"] if it["compute"])),
             processes=tuple(
                 CardProcess(**{name: process[name] for name in ("pid", "command", "used_bytes", "gpu_time_ns")})
                 for process in card["processes"]

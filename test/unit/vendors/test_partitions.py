@@ -17,6 +17,11 @@ from native.simgpu.node import MIB, Node
 from hacklib.native.build import build
 from hacklib.paths import REPOSITORY
 from hacklib.ui import Ui
+from hami_dra.core.errors import HamiDraError
+from hami_dra.core.ids import DeviceName
+from hami_dra.core.inventory import Partition
+from hami_dra.testing.gpus import inventory
+from hami_dra.testing.partitions import CuttableCards
 
 pytestmark = pytest.mark.native
 
@@ -153,6 +158,19 @@ def test_a_container_gets_the_capabilities_of_its_instance(node: Node, vendor: V
     assert made["device_files"][0]["host_path"] == f"/opt/sim/dev/nvidia-caps/nvidia-cap{minors[0]}"
 
 
+def test_a_capability_without_a_file_is_given_by_its_numbers(node: Node, vendor: Vendor) -> None:
+    """The host's file need not be there: the kernel's list of devices says the rest; without it the message says who makes it."""
+    file = vendor.do("make", *SMALL)["device_files"][0]["container_path"]
+    (node.root / file.removeprefix("/")).unlink()
+    assert f"{file} is not there: is nvidia-modprobe installed" in vendor.refusal("find", *SMALL, error="DriverError")
+    (node.root / "proc/devices").write_text(
+        "Character devices:\n195 nvidia\n237 nvidia-caps\n\nBlock devices:\n259 blkext\n"
+    )
+    found = vendor.do("find", *SMALL)["device_files"][0]
+    assert found["number"] == [237, int(file.removeprefix("/dev/nvidia-caps/nvidia-cap"))]
+    assert found["host_path"] == file
+
+
 def test_making_it_again_changes_nothing(node: Node, vendor: Vendor) -> None:
     """The second call finds what the first made, in the same process and in another."""
     made = vendor.do("make", *SMALL)
@@ -241,6 +259,40 @@ def test_a_process_that_may_not_configure_leaves_such_cards_out(node: Node, vend
     vendor.do("make", *SMALL)
     (node.root / "dev/nvidia-caps/nvidia-cap1").unlink()
     assert vendor.do("look") == []
+
+
+STEPS: tuple[tuple[str, str, str, int], ...] = (
+    ("find", GPU, "1g.10gb", 6),
+    ("make", GPU, "1g.10gb", 6),
+    ("make", GPU, "1g.10gb+me", 6),
+    ("make", GPU, "3g.40gb", 4),
+    ("make", GPU, "3g.40gb", 0),
+    ("make", GPU, "2g.20gb", 1),
+    ("find", GPU, "3g.40gb", 0),
+    ("find", GPU, "2g.20gb", 4),
+    ("make", GPU, "2g.20gb", 4),
+    ("remove", GPU, "1g.10gb", 6),
+    ("remove", GPU, "1g.10gb", 6),
+    ("make", GPU, "1g.10gb+me", 6),
+    ("remove", GPU, "9g.90gb", 0),
+)
+
+
+def test_the_fake_does_as_the_driver_does(vendor: Vendor) -> None:
+    """The cards that other tests cut refuse what NVML refuses, and have the same instances after each step."""
+    fake = CuttableCards(hardware=lambda: inventory(mig=True))
+    for what, gpu, profile, start in STEPS:
+        partition = Partition(gpu=DeviceName(gpu), profile=profile, start=start)
+        refused = None
+        try:
+            if what == "remove":
+                fake.remove(partition)
+            else:
+                fake.ensure(partition, make=what == "make")
+        except HamiDraError as error:
+            refused = type(error).__name__
+        assert vendor.ask(what, gpu, profile, start).get("error") == refused
+        assert vendor.do("live", gpu) == sorted(each.name for each in fake.live(DeviceName(gpu)))
 
 
 def with_session(node: Node, what: str) -> None:
