@@ -245,7 +245,7 @@ class Publisher:
             _log.warning(
                 "the API server drops fields that this node would publish, which does without them; to have them kept, open the"
                 " feature gates %s on kube-apiserver, kube-controller-manager, kube-scheduler and kubelet (they are open by"
-                " default from Kubernetes 1.36)",
+                " default from Kubernetes 1.36; partitions need 1.35 or later)",
                 ", ".join(sorted(missing)),
                 extra={
                     "gates": sorted(missing),

@@ -1,5 +1,6 @@
 """The real scheduler over what the publisher publishes: partitions fill a card, and no two of them overlap."""
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -122,6 +123,24 @@ def publish(transport: ClusterTransport, slices: NodeSlices, card: Gpu) -> None:
         metrics=NodeMetrics(CollectorRegistry()),
         group=Group("publisher"),
     ).sync()
+
+
+@pytest.mark.parametrize(("kubernetes", "mode", "devices"), [("1.34", "Shares", 1), ("1.35", "Partitions", 26)])
+def test_older_releases_with_the_gates_open(kubernetes: str, mode: str, devices: int) -> None:
+    """1.34 wants counters where their devices are, so its cards are shared; 1.35 takes partitions, which nobody shares there."""
+    gates = dict.fromkeys(("DRAPartitionableDevices", "DRAConsumableCapacity", "DRADeviceTaints"), True)
+    with warnings.catch_warnings():
+        # The keeper of a cluster outlives the Popen object that started it.
+        warnings.filterwarnings("ignore", message=r"subprocess \d+ is still running", category=ResourceWarning)
+        running = Cluster.up(name=f"contract-{kubernetes[2:]}", nodes=1, kubernetes=kubernetes, feature_gates=gates)
+    with running, running.network():
+        transport = ClusterTransport(kubeconfig(running.kubeconfig))
+        slices = NodeSlices(transport, driver=DRIVER, node=NODE)
+        publish(transport, slices, CARD)
+        published = [device for item in slices.list() for device in item["spec"].get("devices", [])]
+        assert {device.get("attributes", {})["mode"].get("string") for device in published} == {mode}
+        assert len(published) == devices
+        assert {device.get("allowMultipleAllocations", False) for device in published} == {mode == "Shares"}
 
 
 def test_partitions_fill_a_card_without_overlap(tenant: Tenant) -> None:
