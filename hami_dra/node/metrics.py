@@ -16,6 +16,43 @@ __all__ = ["NodeMetrics"]
 _BUCKETS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 5.0, 30.0)
 
 
+class _Published:
+    """What the node publishes."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._cards = Gauge(
+            "hami_dra_published_cards",
+            "Cards in this node's slices, by the mode in which they are.",
+            ["mode"],
+            registry=registry,
+        )
+        self._dropped = Gauge(
+            "hami_dra_publisher_dropped_gates",
+            "1 for each feature gate whose fields the API server drops.",
+            ["gate"],
+            registry=registry,
+        )
+        self._devices = Gauge("hami_dra_published_devices", "Devices in this node's slices.", registry=registry)
+        self._waiting = Gauge(
+            "hami_dra_waiting_cards",
+            "Cards that change how they are offered as soon as the claims on them have ended.",
+            registry=registry,
+        )
+        self.failures = Counter(
+            "hami_dra_publish_failures_total", "Attempts to publish slices that failed.", ["reason"], registry=registry
+        )
+
+    def show(self, *, modes: Mapping[CardMode, int], devices: int, waiting: int, dropped_gates: frozenset[str]) -> None:
+        """This is what the slices say now."""
+        for mode in CardMode:
+            self._cards.labels(mode).set(modes.get(mode, 0))
+        self._dropped.clear()
+        for gate in dropped_gates:
+            self._dropped.labels(gate).set(1)
+        self._devices.set(devices)
+        self._waiting.set(waiting)
+
+
 class NodeMetrics:
     """What the services report."""
 
@@ -36,27 +73,7 @@ class NodeMetrics:
         self._unprepare_failures = Counter(
             "hami_dra_unprepare_failures_total", "Claims that could not be unprepared.", ["reason"], registry=registry
         )
-        self._cards = Gauge(
-            "hami_dra_published_cards",
-            "Cards in this node's slices, by the mode in which they are.",
-            ["mode"],
-            registry=registry,
-        )
-        self._dropped = Gauge(
-            "hami_dra_publisher_dropped_gates",
-            "1 for each feature gate whose fields the API server drops.",
-            ["gate"],
-            registry=registry,
-        )
-        self._devices = Gauge("hami_dra_published_devices", "Devices in this node's slices.", registry=registry)
-        self._waiting = Gauge(
-            "hami_dra_waiting_cards",
-            "Cards that change how they are offered as soon as the claims on them have ended.",
-            registry=registry,
-        )
-        self._publish_failures = Counter(
-            "hami_dra_publish_failures_total", "Attempts to publish slices that failed.", ["reason"], registry=registry
-        )
+        self._published = _Published(registry)
 
         self._dropped_news = Gauge(
             "hami_dra_dropped_messages",
@@ -128,14 +145,8 @@ class NodeMetrics:
         self, *, modes: Mapping[CardMode, int], devices: int, waiting: int, dropped_gates: frozenset[str]
     ) -> None:
         """The node's slices are as they should be."""
-        for mode in CardMode:
-            self._cards.labels(mode).set(modes.get(mode, 0))
-        self._dropped.clear()
-        for gate in dropped_gates:
-            self._dropped.labels(gate).set(1)
-        self._devices.set(devices)
-        self._waiting.set(waiting)
+        self._published.show(modes=modes, devices=devices, waiting=waiting, dropped_gates=dropped_gates)
 
     def publish_failed(self, reason: str) -> None:
         """An attempt to publish failed."""
-        self._publish_failures.labels(reason).inc()
+        self._published.failures.labels(reason).inc()
