@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from hami_dra.api.k8s import Device
 from hami_dra.api.names import ATTRIBUTE_MODE, GATE_CONSUMABLE_CAPACITY, GATE_PARTITIONABLE_DEVICES
 from hami_dra.core.ids import DeviceName
-from hami_dra.core.inventory import Gpu, card_of, fixed_share_index, parse_partition
+from hami_dra.core.inventory import Gpu, Holder, card_of, fixed_share_index, parse_partition
 from hami_dra.core.settings import CardMode, CardSettings
 
 __all__ = ["Layout", "Server", "is_as_found", "missing_gates", "published_layouts", "settled_layout", "wished_layout"]
@@ -40,11 +40,12 @@ class Layout:
 
 def wished_layout(gpu: Gpu, settings: CardSettings, server: Server) -> Layout:
     """The richest layout on the way down from what the settings wish."""
-    if gpu.holder is None:
-        return Layout(mode=CardMode.WHOLE)
+    guarded = gpu.holder is Holder.GUARD
     consumable = GATE_CONSUMABLE_CAPACITY not in server.closed
     if settings.mode is CardMode.PARTITIONS and _can_be_partitioned(gpu, server) and not _has_foreign(gpu):
-        return Layout(mode=CardMode.PARTITIONS, shared=consumable and server.counts_shares)
+        return Layout(mode=CardMode.PARTITIONS, shared=consumable and server.counts_shares and guarded)
+    if gpu.holder is None:
+        return Layout(mode=CardMode.WHOLE)
     if settings.mode in (CardMode.PARTITIONS, CardMode.SHARES) and consumable:
         return Layout(mode=CardMode.SHARES, shared=True)
     if settings.mode is not CardMode.WHOLE and settings.fixed_shares and not is_as_found(gpu):
@@ -63,7 +64,10 @@ def missing_gates(gpu: Gpu, settings: CardSettings, server: Server) -> frozenset
         CardMode.PARTITIONS: {GATE_PARTITIONABLE_DEVICES, GATE_CONSUMABLE_CAPACITY},
         CardMode.SHARES: {GATE_CONSUMABLE_CAPACITY},
     }
-    return frozenset() if gpu.holder is None else server.closed & wishes.get(settings.mode, set())
+    wish = wishes.get(settings.mode, set())
+    if gpu.holder is None:
+        wish = wish & {GATE_PARTITIONABLE_DEVICES} if gpu.mig is not None else set()
+    return server.closed & wish
 
 
 def settled_layout(

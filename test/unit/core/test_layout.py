@@ -75,8 +75,8 @@ def test_what_cannot_be_cut_is_offered_otherwise() -> None:
     assert wished_layout(gpu(), wish, Server()) == SHARES
     assert wished_layout(gpu(mig=replace(MIG, switchable=False)), wish, Server()) == SHARES
     assert wished_layout(IN_MIG_MODE, wish, Server()) == CUT
-    assert wished_layout(replace(CARD, holder=None), wish, Server()) == WHOLE
-    assert missing_gates(replace(CARD, holder=None), wish, Server(closed=frozenset({PARTITIONS}))) == frozenset()
+    assert wished_layout(replace(gpu(), holder=None), wish, Server()) == WHOLE
+    assert missing_gates(replace(gpu(), holder=None), wish, Server(closed=frozenset({PARTITIONS}))) == frozenset()
     none_fixed = CardSettings(fixed_shares=0)
     assert wished_layout(gpu(), none_fixed, Server(closed=frozenset({CONSUMABLE}))) == WHOLE
 
@@ -331,3 +331,17 @@ def test_an_empty_card_in_mig_mode_is_offered_as_one_device() -> None:
     enabled = replace(CARD, mig=replace(MIG, enabled=True))
     assert list(devices(desired(enabled))) == [CARD.name]
     assert list(devices(desired(IN_MIG_MODE))) == []
+
+
+def test_a_card_whose_mode_makes_partitions_is_offered_in_it_and_whole() -> None:
+    """As AMD's are: parts that nobody shares and that promise no cores, on counters that keep them from the whole card."""
+    cpx = replace(MIG.profiles[0], name="cpx", memory_slices=1, instances=8, placements=tuple((n, 1) for n in range(8)))
+    amd = replace(gpu(mig=replace(MIG, enabled=False, switchable=True, profiles=(cpx,))), holder=None)
+    found = devices(desired(amd, mode=CardMode.PARTITIONS))
+    assert list(found) == [amd.name, *(f"{amd.name}-cpx-{n}" for n in range(8))]
+    assert not any("allowMultipleAllocations" in device or "cores" in device["capacity"] for device in found.values())
+    assert all(card_of(name) == amd.name and found[name]["consumesCounters"] for name in found)
+    assert wished_layout(amd, CardSettings(mode=CardMode.PARTITIONS), Server(closed=frozenset({PARTITIONS}))) == WHOLE
+    closed = Server(closed=frozenset({PARTITIONS, CONSUMABLE}))
+    assert missing_gates(amd, CardSettings(mode=CardMode.PARTITIONS), closed) == {PARTITIONS}
+    assert missing_gates(replace(amd, mig=None), CardSettings(mode=CardMode.PARTITIONS), closed) == frozenset()
