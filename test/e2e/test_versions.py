@@ -13,20 +13,19 @@ from hacklib.deployment import Site
 from hacklib.deployment.simulated import simctl
 from hacklib.ui import Ui
 from hami_dra.api.names import CONFIG_API_VERSION, CONFIG_KIND, DRIVER
+from hami_dra.core.inventory import card_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
-def _site(name: str, gates: Mapping[str, bool], cards: int) -> Site:
-    return Site.up(
-        name=f"{name}-{os.getpid()}", cards=[[("A100", cards)]], kubernetes="1.34", feature_gates=gates, ui=Ui()
-    )
+def _site(name: str, gates: Mapping[str, bool]) -> Site:
+    return Site.up(name=f"{name}-{os.getpid()}", cards=[[("A100", 2)]], kubernetes="1.34", feature_gates=gates, ui=Ui())
 
 
 @pytest.fixture(scope="module")
 def sharing() -> Iterator[Site]:
     """1.34 with the gate on."""
-    with _site("e2e-134-on", {"DRAConsumableCapacity": True}, 2) as site:
+    with _site("e2e-134-on", {"DRAConsumableCapacity": True}) as site:
         site.install()
         yield site
 
@@ -34,7 +33,7 @@ def sharing() -> Iterator[Site]:
 @pytest.fixture(scope="module")
 def plain() -> Iterator[Site]:
     """1.34 as it comes."""
-    with _site("e2e-134-off", {}, 1) as site:
+    with _site("e2e-134-off", {}) as site:
         site.install()
         yield site
 
@@ -54,9 +53,9 @@ def test_1_34_with_the_gate_shares_a_card(sharing: Site) -> None:
 
 
 def test_1_34_without_the_gate_publishes_fixed_shares(plain: Site) -> None:
-    """Closed gates are noticed, the card is cut into equal parts, and a warning names the gate that would change it."""
+    """Closed gates are noticed, each card is cut into equal parts, and a warning names the gate that would change it."""
     (published,) = plain.slices()
-    assert len(published["spec"]["devices"]) == 4
+    assert len(published["spec"]["devices"]) == 8
     for device in published["spec"]["devices"]:
         assert "allowMultipleAllocations" not in device
         assert device["attributes"]["mode"] == {"string": "FixedShares"}
@@ -66,7 +65,7 @@ def test_1_34_without_the_gate_publishes_fixed_shares(plain: Site) -> None:
 
 
 def test_1_34_without_the_gate_shares_a_card_in_equal_parts(plain: Site) -> None:
-    """Four claims share the card, each held to its part or to less, and a fifth waits."""
+    """Eight claims share the two cards, each held to its part or to less, and a ninth waits."""
     less = share_template("less")
     parameters = {"apiVersion": CONFIG_API_VERSION, "kind": CONFIG_KIND, "limits": {"memory": "8Gi"}}
     less["spec"]["spec"]["devices"]["config"] = [{"opaque": {"driver": DRIVER, "parameters": parameters}}]
@@ -75,13 +74,13 @@ def test_1_34_without_the_gate_shares_a_card_in_equal_parts(plain: Site) -> None
         assert tenant.kubectl.wait_line("whole-card", "CUDA sees") == ["CUDA sees 20480 MiB"]
         tenant.kubectl.apply(less, pod("less", template="less", script=HOLD.format(gib=9)))
         assert tenant.kubectl.wait_line("less", "CUDA_") == ["CUDA_ERROR_OUT_OF_MEMORY"]
-        names = ("third", "fourth", "fifth")
-        tenant.kubectl.apply(share_template("part"), *(pod(name, template="part") for name in names))
+        pods = (pod(f"part-{number}", template="part") for number in range(7))
+        tenant.kubectl.apply(share_template("part"), *pods)
 
         def phases() -> list[str]:
             return sorted(item["status"]["phase"] for item in tenant.kubectl.items("pods"))
 
-        eventually(lambda: phases() == ["Pending", *["Running"] * 4], what="four run, one waits", detail=phases)
+        eventually(lambda: phases() == ["Pending", *["Running"] * 8], what="eight run, one waits", detail=phases)
         assert tenant.wait_condition("whole-card", "Ready")["status"] == "True"
 
 
@@ -93,11 +92,12 @@ def test_1_34_without_the_gate_withdraws_a_card_that_is_lost(plain: Site) -> Non
         return [device["name"] for item in plain.slices() for device in item["spec"].get("devices", [])]
 
     both = published()
-    assert lost in both
+    parts = {name for name in both if card_of(name) == lost}
+    assert len(parts) == 4
     simctl("lose", "--root", root, "--card", "1")
     try:
-        eventually(lambda: lost not in published(), what="the lost card is withdrawn", detail=published)
-        assert set(published()) == set(both) - {lost}
+        eventually(lambda: not parts & set(published()), what="the lost card is withdrawn", detail=published)
+        assert set(published()) == set(both) - parts
     finally:
         simctl("restore", "--root", root, "--card", "1")
     eventually(lambda: set(published()) == set(both), what="the card is back", deadline_s=60, detail=published)
