@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "driver.h"
+#include "elf_find.h"
 
 /* Returned in two registers.  jump: continue there; otherwise value is the result. */
 struct route {
@@ -112,7 +113,8 @@ static void *as_address(guard_function *function) {
 /* cu[A-Z]… or nvml[A-Z]…: cublas, cudnn and curl are none of ours. */
 static int hook_named(const char *name) {
   if (name == NULL) return -1;
-  const char *rest = name[0] == 'c' && name[1] == 'u' ? name + 2 : strncmp(name, "nvml", 4) == 0 ? name + 4 : NULL;
+  const bool nvml = name[0] == 'n' && name[1] == 'v' && name[2] == 'm' && name[3] == 'l';
+  const char *rest = name[0] == 'c' && name[1] == 'u' ? name + 2 : nvml ? name + 4 : NULL;
   return rest != NULL && *rest >= 'A' && *rest <= 'Z' ? guard_hook_named(name) : -1;
 }
 
@@ -137,8 +139,7 @@ static struct route route_lookup(void *found, void *libc_function) {
 }
 
 static bool is_lookup(const char *name) {
-  return name != NULL && name[0] == 'd' && name[1] == 'l' &&
-         (strcmp(name, "dlsym") == 0 || strcmp(name, "dlvsym") == 0);
+  return name != NULL && (elf_same(name, "dlsym") || elf_same(name, "dlvsym"));
 }
 
 __attribute__((visibility("hidden"), used)) struct route guard_route_dlsym(void *handle, const char *name) {

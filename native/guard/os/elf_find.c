@@ -2,8 +2,21 @@
 
 #include <elf.h>
 #include <link.h>
+#include <stddef.h>
 #include <stdint.h>
-#include <string.h>
+
+bool elf_same(const char *a, const char *b) {
+  while (*a != '\0' && *a == *b) a++, b++;
+  return *a == *b;
+}
+
+static const char *file_name(const char *path) {
+  const char *name = path;
+  for (; *path != '\0'; path++) {
+    if (*path == '/') name = path + 1;
+  }
+  return name;
+}
 
 struct search {
   const char *library;
@@ -57,7 +70,7 @@ static void *function_of(const struct dl_phdr_info *object, const ElfW(Dyn) * dy
   for (uint32_t i = 0; i < count; i++) {
     const ElfW(Sym) *symbol = &symbols.table[i];
     if (symbol->st_shndx == SHN_UNDEF || (symbol->st_info & 0xf) != STT_FUNC) continue;
-    if (strcmp(symbols.strings + symbol->st_name, name) == 0) return (void *)(object->dlpi_addr + symbol->st_value);
+    if (elf_same(symbols.strings + symbol->st_name, name)) return (void *)(object->dlpi_addr + symbol->st_value);
   }
   return NULL;
 }
@@ -65,8 +78,7 @@ static void *function_of(const struct dl_phdr_info *object, const ElfW(Dyn) * dy
 static int visit(struct dl_phdr_info *object, size_t size, void *context) {
   struct search *search = context;
   (void)size;
-  const char *slash = strrchr(object->dlpi_name, '/');
-  if (strcmp(slash != NULL ? slash + 1 : object->dlpi_name, search->library) != 0) return 0;
+  if (!elf_same(file_name(object->dlpi_name), search->library)) return 0;
   for (uint16_t i = 0; i < object->dlpi_phnum && search->found == NULL; i++) {
     const ElfW(Phdr) *header = &object->dlpi_phdr[i];
     if (header->p_type != PT_DYNAMIC) continue;
