@@ -38,6 +38,14 @@ def plain() -> Iterator[Site]:
         yield site
 
 
+@pytest.fixture
+def brief() -> Iterator[Site]:
+    """1.34 as it comes, for one test that ends it."""
+    with _site("e2e-134-end", {}) as site:
+        site.install()
+        yield site
+
+
 def test_1_34_with_the_gate_shares_a_card(sharing: Site) -> None:
     """Two pods share a card by their limits, and each claim says what it got."""
     assert sharing.slices()[0]["spec"]["devices"][0]["allowMultipleAllocations"] is True
@@ -116,15 +124,15 @@ def _processes_of(spec: ClusterSpec) -> list[int]:
     return [int(process.name) for process in Path("/proc").iterdir() if process.name.isdigit() and ours(process)]
 
 
-def test_a_cluster_leaves_nothing_behind(plain: Site) -> None:
+def test_a_cluster_leaves_nothing_behind(brief: Site) -> None:
     """With tenants, claims and the product in it, a cluster that goes takes every process, mount and cgroup along."""
-    tenant = Tenant.of(plain, name="left")
+    tenant = Tenant.of(brief, name="left")
     tenant.kubectl.apply(share_template("card"), pod("left", template="card"))
     tenant.kubectl.wait_running("left")
-    spec = plain.cluster.spec
+    spec = brief.cluster.spec
     assert _processes_of(spec)
     assert any(spec.cgroup in line for line in leftovers.snapshot())
-    plain.cluster.down()
+    brief.cluster.down()
     assert _processes_of(spec) == []
     assert [line for line in leftovers.snapshot() if str(spec.folder) in line or spec.cgroup in line] == []
     assert not spec.folder.exists()
