@@ -41,9 +41,6 @@ typedef struct sim_session {
   uint32_t shares[SIM_MAX_SHARES];    /* how often this process holds each; under the lock */
 } sim_session;
 
-/* Whether the mapped state file is as long as it was a moment ago: a page without file behind it must not be touched. */
-bool sim_session_intact(sim_session *session);
-
 /* Takes a slot through a store that was opened for writing. */
 sim_status sim_session_begin(sim_session *session, const sim_store *store);
 
@@ -54,6 +51,7 @@ void sim_session_leave(sim_session *session);
 /* Whether the state file has its size, as far as known: somebody may have cut it short since it was mapped, and a page
  * without file behind it must not be touched. */
 bool sim_session_intact(sim_session *session);
+
 /* Looks for dead processes and forgets their slots, so that accounting has them. */
 void sim_session_reap(sim_session *session);
 
