@@ -1,9 +1,8 @@
 """What preparing a claim on this node means, before anything is done.
 
-`plan_claim` joins what the claim says (`core.resolve`) with what the node has (`core.inventory`); `check_capacity` holds the
-plan against every share that is already prepared here.  The scheduler normally sees to it that all fits, but stale caches,
-force-deleted pods and changes of a device's mode do happen: the driver is the last line.  Plans are values that the ledger
-keeps, so everything a node writes for a claim can be made again without the API server.
+`plan_claim` joins what the claim says (`core.resolve`) with what the node has (`core.inventory`).  Whether it fits beside what is
+prepared already is a question for `core.capacity`.  Plans are values that the ledger keeps, so everything a node writes for a
+claim can be made again without the API server.
 """
 
 from collections.abc import Iterable
@@ -15,21 +14,20 @@ from hami_dra.api.quantity import format_bytes
 from hami_dra.core.allocation import Allocation
 from hami_dra.core.devices import Offers, Size
 from hami_dra.core.errors import CapacityExceeded, InvalidConfig, UnknownDevice
-from hami_dra.core.ids import ClaimUid, DeviceName, GpuUuid, PodUid
+from hami_dra.core.ids import ClaimUid, GpuUuid, PodUid
 from hami_dra.core.inventory import (
     Gpu,
     Holder,
     Inventory,
     MigProfile,
     Partition,
-    card_of,
     fixed_share_index,
     parse_partition,
 )
 from hami_dra.core.limits import Limits
 from hami_dra.core.resolve import ShareSpec
 
-__all__ = ["ClaimPlan", "PlannedPartition", "PlannedShare", "check_capacity", "plan_claim"]
+__all__ = ["ClaimPlan", "PlannedPartition", "PlannedShare", "plan_claim"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,79 +232,3 @@ def _offered(where: str, spec: ShareSpec, gpu: Gpu, offers: Offers) -> Size:
             f" {offered.cores_percent}; limits can only ask for less"
         )
     return offered
-
-
-def check_capacity(
-    plan: ClaimPlan, prepared: Iterable[ClaimPlan], inventory: Inventory, *, offers: Offers | None = None
-) -> None:
-    """Refuse a plan that would take a card above what it has, given the other claims prepared here.
-
-    Shares with admin access consume nothing.
-
-    Raises:
-        CapacityExceeded: memory or cores of a device or of its card would be exceeded, a whole device would be shared, or a card
-            would be used in two forms at once.
-    """
-    others = [(claim, share) for claim in prepared if claim.uid != plan.uid for share in claim.shares]
-    holders = [*others, *((plan, share) for share in plan.shares)]
-    consuming = [(claim, share) for claim, share in holders if not share.spec.admin_access]
-    mine = [share for share in plan.shares if not share.spec.admin_access]
-    for card in dict.fromkeys(card_of(share.spec.device) for share in mine):
-        gpu = inventory.gpu(card)
-        if gpu is not None:
-            on_card = [(claim, share) for claim, share in consuming if card_of(share.spec.device) == card]
-            _check_card(gpu, on_card, plan, (offers or Offers()).size(gpu, gpu.memory_bytes))
-
-
-def _check_card(gpu: Gpu, holders: list[tuple[ClaimPlan, PlannedShare]], plan: ClaimPlan, size: Size) -> None:
-    """A card is used as one device or in parts, and no device by more than it has."""
-    mine = [share for claim, share in holders if claim is plan]
-    for share in mine:
-        for claim, other in holders:
-            if _form(share.spec.device) != _form(other.spec.device) or _overlap(share, other):
-                raise CapacityExceeded(
-                    f"claim {plan.namespace}/{plan.name}: device {share.spec.device} cannot be used beside"
-                    f" {other.spec.device}, which is in use by {claim.namespace}/{claim.name}"
-                )
-    _check_free(gpu.name, size, [each for each in holders if fixed_share_index(each[1].spec.device) is not None], plan)
-    for name in dict.fromkeys(share.spec.device for share in mine):
-        on_device = [(claim, share) for claim, share in holders if share.spec.device == name]
-        others = list(dict.fromkeys(f"{claim.namespace}/{claim.name}" for claim, _ in on_device if claim is not plan))
-        if others and any(share.spec.share_id is None for _, share in on_device):
-            raise CapacityExceeded(
-                f"claim {plan.namespace}/{plan.name}: device {name} is allocated as a whole, but is in use by {', '.join(others)}"
-            )
-        _check_free(name, next(share.offered for share in mine if share.spec.device == name), on_device, plan)
-
-
-def _form(device: DeviceName) -> str:
-    """What of a card the device is: two forms of one card cannot be used side by side."""
-    if fixed_share_index(device) is not None:
-        return "fixed share"
-    return "card" if parse_partition(device) is None else "partition"
-
-
-def _overlap(one: PlannedShare, other: PlannedShare) -> bool:
-    """Whether the two, of one card, are partitions that cannot exist at once."""
-    return one.partition is not None and other.partition is not None and one.partition.overlaps(other.partition)
-
-
-def _check_free(name: str, size: Size, holders: list[tuple[ClaimPlan, PlannedShare]], plan: ClaimPlan) -> None:
-    where = f"claim {plan.namespace}/{plan.name}: device {name}"
-    mine = [share for claim, share in holders if claim is plan]
-    others = [(claim, share) for claim, share in holders if claim is not plan]
-    held_by = ", ".join(dict.fromkeys(f"{claim.namespace}/{claim.name}" for claim, _ in others))
-    rest = f"; the rest is held by {held_by}" if held_by else ""
-    memory = sum(share.memory_bytes for share in mine)
-    free = size.memory_bytes - sum(share.memory_bytes for _, share in others)
-    if memory > free:
-        raise CapacityExceeded(
-            f"{where} has {format_bytes(max(free, 0))} of {format_bytes(size.memory_bytes)} free,"
-            f" {format_bytes(memory)} asked{rest}"
-        )
-    cores = sum(share.cores_percent for share in mine)
-    free_cores = size.cores_percent - sum(share.cores_percent for _, share in others)
-    if cores > free_cores:
-        raise CapacityExceeded(
-            f"{where} has {max(free_cores, 0)} of {size.cores_percent} cores free, {cores} asked{rest}"
-        )

@@ -21,6 +21,7 @@ from hami_dra._lib.backoff import Backoff
 from hami_dra._lib.clock import SYSTEM_CLOCK, Clock
 from hami_dra.api.k8s import ResourceClaim
 from hami_dra.core.allocation import Allocation, read_allocation
+from hami_dra.core.capacity import check_capacity
 from hami_dra.core.cdi import NodePaths, claim_spec
 from hami_dra.core.devices import Offers
 from hami_dra.core.errors import (
@@ -34,7 +35,7 @@ from hami_dra.core.errors import (
 )
 from hami_dra.core.ids import ClaimUid, PoolName, ShareId
 from hami_dra.core.inventory import Inventory, card_of
-from hami_dra.core.plan import ClaimPlan, check_capacity, plan_claim
+from hami_dra.core.plan import ClaimPlan, plan_claim
 from hami_dra.core.record import Entry, Phase
 from hami_dra.core.resolve import resolve
 from hami_dra.node.caps import KernelCaps

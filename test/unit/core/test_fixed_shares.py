@@ -10,12 +10,13 @@ from unit.core.inventories import gpu, inventory
 
 from hami_dra.api.k8s import ResourceClaim
 from hami_dra.core.allocation import read_allocation
+from hami_dra.core.capacity import check_capacity
 from hami_dra.core.cdi import share_data
 from hami_dra.core.devices import Offers
 from hami_dra.core.errors import CapacityExceeded, HamiDraError, InvalidConfig, UnknownDevice
 from hami_dra.core.inventory import fixed_share_name
 from hami_dra.core.layout import Layout
-from hami_dra.core.plan import ClaimPlan, check_capacity, plan_claim
+from hami_dra.core.plan import ClaimPlan, plan_claim
 from hami_dra.core.record import from_json, to_json
 from hami_dra.core.resolve import resolve
 from hami_dra.core.settings import CardMode, CardSettings, NodeSettings

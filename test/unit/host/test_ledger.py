@@ -11,9 +11,10 @@ import pytest
 
 from hami_dra._lib.threads import Group
 from hami_dra.core.allocation import read_allocation
+from hami_dra.core.capacity import check_capacity
 from hami_dra.core.errors import CapacityExceeded, LedgerCorrupt, NodeStateError
 from hami_dra.core.ids import ClaimUid
-from hami_dra.core.plan import ClaimPlan, check_capacity, plan_claim
+from hami_dra.core.plan import ClaimPlan, plan_claim
 from hami_dra.core.record import Entry, Phase
 from hami_dra.core.resolve import resolve
 from hami_dra.host.ledger import Ledger
