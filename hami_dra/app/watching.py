@@ -113,9 +113,7 @@ class Watching:
         )
         self.group.spawn("arbiter", arbiter.run)
         if watchdog is not None:
-            self.registry.register(
-                WatchdogCollector(watchdog, pods=self.consumers.names, inventory=lambda: self.discovery.latest)
-            )
+            self.registry.register(WatchdogCollector(watchdog, pods=self.consumers.names))
             self.group.spawn("watchdog", watchdog.run)
 
     def _attribution(self, claims_dir: Path) -> Attribution:

@@ -31,9 +31,9 @@ class Attributor:
         self._processes = processes
         self._consumers = consumers
 
-    def memory(self, uuid: GpuUuid) -> Mapping[int, int] | None:
+    def memory(self, uuid: GpuUuid, *, partition: GpuUuid | None) -> Mapping[int, int] | None:
         """As a `Meter`."""
-        return self._attribution.meter.memory(uuid)
+        return self._attribution.meter.memory(uuid, partition=partition)
 
     def figures(self, uuid: GpuUuid, *, since_us: int) -> Figures | None:
         """As a `Meter`."""

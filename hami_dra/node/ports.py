@@ -205,8 +205,11 @@ class Meter(Protocol):
         """What it sampled on that card later than `since_us` of its clock; None for nothing new.  Raises DriverError."""
         ...
 
-    def memory(self, uuid: GpuUuid) -> Mapping[int, int] | None:
-        """Bytes of that card that each process holds, by pid; None where it cannot tell.  Raises DriverError."""
+    def memory(self, uuid: GpuUuid, *, partition: GpuUuid | None = None) -> Mapping[int, int] | None:
+        """Bytes of that card, or of that partition of it, that each process holds, by pid; None where it cannot tell.
+
+        Raises DriverError.
+        """
         ...
 
 

@@ -113,14 +113,16 @@ class Vendors:
         vendor = self._vendor_of(uuid)
         return None if vendor is None else vendor.figures(uuid, since_us=since_us)
 
-    def memory(self, uuid: GpuUuid) -> Mapping[int, int] | None:
-        """What the vendor of that card says of the memory that each process holds; None where nobody can tell.
+    def memory(self, uuid: GpuUuid, *, partition: GpuUuid | None = None) -> Mapping[int, int] | None:
+        """What the vendor of that card says of the memory that each process holds, of all of it or of a partition.
+
+        None where nobody can tell.
 
         Raises:
             DriverError: the card does not answer.
         """
         vendor = self._vendor_of(uuid)
-        return None if vendor is None else vendor.memory(uuid)
+        return None if vendor is None else vendor.memory(uuid, partition=partition)
 
     def _vendor_of(self, uuid: GpuUuid) -> Vendor | None:
         for vendor in self._vendors:

@@ -4,6 +4,7 @@ The guard is cooperative: a program that gets round it is held by nothing.  The 
 uses the card, and whose process it is, `node.attributor` knows by its cgroup.  `core.watchdog` decides what is too much for too
 long.  Then: `Report` (Event on claim and pods, metric, log), `Throttle` (the same, and the share's page grants next to nothing)
 or `Stop` (the same, and its processes on the card are killed).  What no share explains is counted as others', never acted upon.
+A partition is looked at by itself: a pod may have shares of several on one card, and only there do the figures say which.
 """
 
 import logging
@@ -19,7 +20,8 @@ from hami_dra.api.nodeconfig import WatchdogPolicy
 from hami_dra.api.quantity import format_bytes
 from hami_dra.core.errors import HamiDraError
 from hami_dra.core.figures import Watch, attribute, watch
-from hami_dra.core.ids import GpuUuid
+from hami_dra.core.ids import DeviceName, GpuUuid
+from hami_dra.core.inventory import card_of
 from hami_dra.core.limits import Limits
 from hami_dra.core.plan import ClaimPlan, PlannedShare
 from hami_dra.core.settings import WatchdogSettings
@@ -57,10 +59,21 @@ class Watched:
         """As the arbiter calls it."""
         return f"{self.plan.uid}/{self.planned.spec.key}"
 
+    @property
+    def device(self) -> DeviceName:
+        """Of which the driver has figures: the partition, or the card."""
+        partition = self.planned.partition
+        return card_of(self.planned.spec.device) if partition is None else partition.place.name
+
+    @property
+    def there(self) -> bool:
+        """Whether the device is: a partition is made after its claim is written down."""
+        return self.planned.partition is None or self.planned.partition.uuid is not None
+
 
 @dataclass(slots=True, kw_only=True)
-class _Card:
-    """What is remembered of a card."""
+class _Device:
+    """What is remembered of a card, or of a partition."""
 
     figures: Watch = field(default_factory=Watch)
     others_bytes: int = 0
@@ -99,22 +112,22 @@ class Watchdog:
         self._group = group
         self._clock = clock
         self._lock = threading.Lock()
-        """Over what others read: shares, cards, actions."""
+        """Over what others read: shares, devices, actions."""
         self._shares: dict[str, Watched] = {}
-        self._cards: dict[GpuUuid, _Card] = {}
+        self._devices: dict[DeviceName, _Device] = {}
         self._actions: dict[WatchdogPolicy, int] = dict.fromkeys(WatchdogPolicy, 0)
         self._at_s = clock.monotonic()
-        self._said = ""
+        self._said: frozenset[str] = frozenset()
 
     def shares(self) -> list[Watched]:
         """What is known of each share."""
         with self._lock:
             return list(self._shares.values())
 
-    def others(self) -> Mapping[GpuUuid, int]:
-        """Memory of each card that no share explains."""
+    def others(self) -> Mapping[DeviceName, int]:
+        """Memory of each card or partition with shares that none of them explains."""
         with self._lock:
-            return {uuid: card.others_bytes for uuid, card in self._cards.items()}
+            return {name: device.others_bytes for name, device in self._devices.items()}
 
     def actions(self) -> Mapping[WatchdogPolicy, int]:
         """How often which policy was carried out."""
@@ -138,20 +151,27 @@ class Watchdog:
                 self.round()
 
     def round(self) -> None:
-        """Look at all cards once."""
+        """Look at all devices once; one that does not answer keeps nobody from looking at the others."""
         now_s = self._clock.monotonic()
         elapsed_s, self._at_s = max(0.001, now_s - self._at_s), now_s
+        failed: list[str] = []
         try:
             self._refresh()
-            cards: dict[GpuUuid, dict[str, Watched]] = {}
+            devices: dict[DeviceName, dict[str, Watched]] = {}
             for share in self._shares.values():
-                cards.setdefault(share.planned.gpu_uuid, {})[share.id] = share
-            known = [self._look(uuid, shares, now_s=now_s, elapsed_s=elapsed_s) for uuid, shares in cards.items()]
-            self._attributor.learn([share.plan for share in self._shares.values()], unknown=not all(known))
+                devices.setdefault(share.device, {})[share.id] = share
+            known = True
+            for name, shares in devices.items():
+                try:
+                    known &= self._look(name, shares, now_s=now_s, elapsed_s=elapsed_s)
+                except HamiDraError as error:
+                    failed.append(str(error))
+            self._attributor.learn([share.plan for share in self._shares.values()], unknown=not known)
         except HamiDraError as error:
-            if str(error) != self._said:  # every two seconds the same is said once
-                self._said = str(error)
-                _log.warning("shares are not watched as they should be: %s", error)
+            failed.append(str(error))
+        said, self._said = self._said, frozenset(failed)
+        for message in sorted(self._said - said):  # every two seconds the same is said once
+            _log.warning("shares are not watched as they should be: %s", message)
 
     def _refresh(self) -> None:
         """Take in shares that came, drop those that went."""
@@ -161,23 +181,25 @@ class Watchdog:
                 limits = planned.limits
                 if entry.boot == self._boot and limits is not None:
                     share = Watched(plan=entry.plan, planned=planned, limits=limits)
-                    found[share.id] = self._shares.get(share.id, share)
+                    if share.there:
+                        found[share.id] = self._shares.get(share.id, share)
         with self._lock:
             self._shares = found
-            self._cards = {
-                share.planned.gpu_uuid: self._cards.get(share.planned.gpu_uuid, _Card()) for share in found.values()
-            }
+            self._devices = {share.device: self._devices.get(share.device, _Device()) for share in found.values()}
 
-    def _look(self, uuid: GpuUuid, shares: Mapping[str, Watched], *, now_s: float, elapsed_s: float) -> bool:
-        """Look at a card; says whether all of its processes are known."""
-        holders = self._attributor.memory(uuid)
+    def _look(self, name: DeviceName, shares: Mapping[str, Watched], *, now_s: float, elapsed_s: float) -> bool:
+        """Look at a card or a partition; says whether all of its processes are known."""
+        planned = next(iter(shares.values())).planned
+        uuid, partition = planned.gpu_uuid, planned.partition
+        holders = self._attributor.memory(uuid, partition=None if partition is None else partition.uuid)
         if holders is None:
             return True
         plans = {key: share.plan for key, share in shares.items()}
         owners = {pid: self._attributor.owner(pid, plans) for pid in holders}
-        busy = self._busy(uuid, owners, shares, now_s=now_s)
+        # Of the processes of a partition no driver has such figures.
+        busy = None if partition is not None else self._busy(name, uuid, owners, shares, now_s=now_s)
         with self._lock:
-            self._cards[uuid].others_bytes = sum(size for pid, size in holders.items() if owners[pid] is None)
+            self._devices[name].others_bytes = sum(size for pid, size in holders.items() if owners[pid] is None)
         for key, share in shares.items():
             pids = [pid for pid, owner in owners.items() if owner == key]
             held = sum(holders[pid] for pid in pids)
@@ -189,10 +211,16 @@ class Watchdog:
         return None not in owners.values()
 
     def _busy(
-        self, uuid: GpuUuid, owners: Mapping[int, str | None], shares: Collection[str], *, now_s: float
+        self,
+        name: DeviceName,
+        uuid: GpuUuid,
+        owners: Mapping[int, str | None],
+        shares: Collection[str],
+        *,
+        now_s: float,
     ) -> Mapping[str, float] | None:
         """Fraction of the card by share; None where the driver has nothing to say.  Without a context nobody computes."""
-        card = self._cards[uuid]
+        card = self._devices[name]
         figures = self._attributor.figures(uuid, since_us=card.figures.at_us or 0)
         card.figures, window = watch(card.figures, figures, now_s=now_s)
         if window is None:

@@ -10,7 +10,6 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from hami_dra.core.ids import ClaimUid
-from hami_dra.core.inventory import Inventory
 from hami_dra.node.share_metrics import SHARE_LABELS, share_labels
 from hami_dra.node.watchdog import Watchdog
 
@@ -25,12 +24,10 @@ class WatchdogCollector(Collector):
         watchdog: Watchdog,
         *,
         pods: Callable[[ClaimUid], tuple[str, ...]],
-        inventory: Callable[[], Inventory | None],
     ) -> None:
-        """Ask `watchdog`; `pods` names the pods of a claim, `inventory` the devices."""
+        """Ask `watchdog`; `pods` names the pods of a claim."""
         self._watchdog = watchdog
         self._pods = pods
-        self._inventory = inventory
 
     def collect(self) -> Iterable[Metric]:
         """All of it."""
@@ -58,14 +55,11 @@ class WatchdogCollector(Collector):
             above.add_metric((*labels, "cores"), float(share.state.cores.raised))
         others = GaugeMetricFamily(
             "hami_dra_device_unattributed_memory_bytes",
-            "Memory of a card that processes of no share hold, by the driver; of cards with shares.",
+            "Memory of a card or partition with shares that processes of no share hold, by the driver.",
             labels=("device",),
         )
-        inventory = self._inventory() or Inventory()
-        held = self._watchdog.others()
-        for gpu in inventory.gpus:
-            if gpu.uuid in held:
-                others.add_metric([gpu.name], held[gpu.uuid])
+        for name, size in self._watchdog.others().items():
+            others.add_metric([name], size)
         actions = CounterMetricFamily(
             "hami_dra_watchdog_actions", "Shares found above their limits, by what was done.", labels=("policy",)
         )

@@ -101,7 +101,7 @@ class AmdDiscovery:
     def sensor(self) -> None:
         """Nobody tells of the health of its cards: a card that the kernel no longer lists is lost, and that is all."""
 
-    def memory(self, uuid: GpuUuid) -> None:
+    def memory(self, uuid: GpuUuid, *, partition: GpuUuid | None = None) -> None:
         """Not told: KFD counts memory by process, but cards are given whole, so there is no share to hold it against."""
 
     def discover(self) -> Inventory:

@@ -130,14 +130,16 @@ class NvidiaDiscovery:
         with self._session.joined() as nvml:
             return None if nvml is None else nvml.figures(uuid, since_us=since_us)
 
-    def memory(self, uuid: GpuUuid) -> Mapping[int, int] | None:
-        """Bytes of the card that each process holds; None while no session is open, and for drivers that do not tell.
+    def memory(self, uuid: GpuUuid, *, partition: GpuUuid | None = None) -> Mapping[int, int] | None:
+        """Bytes of the card, or of a MIG device of it, that each process holds.
+
+        None while no session is open, and for drivers that do not tell.
 
         Raises:
             DriverError: the card does not answer.
         """
         with self._session.joined() as nvml:
-            return None if nvml is None else nvml.memory(uuid)
+            return None if nvml is None else nvml.memory(partition or uuid)
 
     def _look(self) -> Inventory:
         common = self._devices.common_devices()

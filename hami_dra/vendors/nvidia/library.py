@@ -167,10 +167,12 @@ class Nvml:
         return _figures(samples)
 
     def memory(self, uuid: str) -> dict[int, int] | None:
-        """Bytes of that card that each process with a context holds; None where the driver does not tell.
+        """Bytes of that card or MIG device that each process with a context holds; None where the driver does not tell.
+
+        Of a card in MIG mode the driver gives the sums over its instances.
 
         Raises:
-            DriverError: the card does not answer.
+            DriverError: it does not answer.
         """
         what = f"read the processes of {uuid}"
         handle = call(what, lambda: pynvml.nvmlDeviceGetHandleByUUID(uuid))

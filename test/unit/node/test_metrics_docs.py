@@ -63,7 +63,7 @@ def test_the_page_lists_what_is_exported(bench: Bench) -> None:
 
     registry.register(DeviceCollector(Source()))
     pods = bench.consumers.names
-    registry.register(WatchdogCollector(bench.watchdog, pods=pods, inventory=lambda: rig.discovery.latest))
+    registry.register(WatchdogCollector(bench.watchdog, pods=pods))
     registry.register(
         ShareCollector(
             ledger=rig.ledger, boot=rig.boot, usage=bench.live.usage, inventory=lambda: rig.discovery.latest, pods=pods

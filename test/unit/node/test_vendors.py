@@ -49,10 +49,10 @@ class FakeVendor:
         """Only the one vendor has one."""
         return Sensor() if self.name == "nvidia" else None
 
-    def memory(self, uuid: GpuUuid) -> Mapping[int, int] | None:
+    def memory(self, uuid: GpuUuid, *, partition: GpuUuid | None = None) -> Mapping[int, int] | None:
         """The same for every card of its own."""
         assert uuid == f"{self.name}-{self.index}"
-        return {7: self.index}
+        return {7 if partition is None else 8: self.index}
 
     def figures(self, uuid: GpuUuid, *, since_us: int) -> Figures | None:
         """The same for every card of its own."""
@@ -118,6 +118,7 @@ def test_figures_come_from_the_vendor_of_the_card() -> None:
     assert vendors.figures(GpuUuid("amd-1"), since_us=3) == FIGURES
     assert vendors.figures(GpuUuid("other"), since_us=3) is None
     assert vendors.memory(GpuUuid("amd-1")) == {7: 1}
+    assert vendors.memory(GpuUuid("amd-1"), partition=GpuUuid("part")) == {8: 1}
     assert vendors.memory(GpuUuid("other")) is None
 
 

@@ -37,15 +37,22 @@ class Driver:
 
     def __init__(self) -> None:
         self.held: dict[int, int] | None = {}
+        self.parts: dict[str, dict[int, int]] = {}
         self.busy: dict[int, float] = {}
         self.at_us = 0
         self.broken = False
 
-    def memory(self, uuid: GpuUuid) -> Mapping[int, int] | None:
-        """By pid, of the one card."""
+    def memory(self, uuid: GpuUuid, *, partition: GpuUuid | None = None) -> Mapping[int, int] | None:
+        """By pid, of the first card or of a partition of it."""
         if self.broken:
             raise DriverError("cannot read the processes: GPU is lost")
-        return self.held if uuid == gpu().uuid else None
+        if uuid != gpu().uuid:
+            raise DriverError(f"cannot read the processes of {uuid}: GPU is lost")
+        if partition is None:
+            return self.held
+        if partition not in self.parts:
+            raise DriverError(f"cannot read the processes of {partition}: Not Found")
+        return self.parts[partition]
 
     def figures(self, uuid: GpuUuid, *, since_us: int) -> Figures | None:
         """A sample of the whole time since the last one."""
@@ -113,9 +120,7 @@ class Bench:
         )
         self.live = LiveShares(rig.claims_dir, lock=rig.directory / "limits.lock")
         self.registry = CollectorRegistry()
-        self.registry.register(
-            WatchdogCollector(self.watchdog, pods=self.consumers.names, inventory=lambda: rig.discovery.latest)
-        )
+        self.registry.register(WatchdogCollector(self.watchdog, pods=self.consumers.names))
         self.registry.register(
             ShareCollector(
                 ledger=rig.ledger,

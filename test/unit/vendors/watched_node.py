@@ -1,6 +1,7 @@
 """A watchdog over a simulated card and a real program that nothing holds; run in a process of its own, prints what came of it.
 
 The program holds 12 GiB of a share of 8 GiB: no guard is in it, as in a static binary.  Its pod is known, its mounts are not.
+With `partitions` the pod has a share on each of two MIG partitions, and the program holds 12 GiB of the second.
 """
 
 import json
@@ -23,7 +24,7 @@ from hami_dra.node.ports import Attribution
 from hami_dra.node.vendors import Vendors
 from hami_dra.node.watchdog import Watchdog
 from hami_dra.testing.clock import FakeClock
-from hami_dra.testing.gpus import allocated_claim, share_result
+from hami_dra.testing.gpus import allocated_claim, partition_result, share_result
 from hami_dra.vendors.nvidia import NvidiaDiscovery, Root
 
 _HOLD = """
@@ -67,15 +68,24 @@ class Table:
         return self.table.kill(pid, still=still)
 
 
-def main(root: Path, state: Path, policy: WatchdogPolicy) -> None:
+def main(root: Path, state: Path, policy: WatchdogPolicy, *, partitions: bool) -> None:
     """Watch for twenty seconds of a clock that costs nothing."""
     os.environ["SIMGPU_ROOT"] = str(root)
-    discovery = NvidiaDiscovery(driver=Root(path=root, host_path="/"), sysfs=root / "sys", simulated=True)
+    driver = Root(path=root, host_path="/")
+    discovery = NvidiaDiscovery(driver=driver, sysfs=root / "sys", proc=root / "proc", simulated=True)
     vendors = Vendors([discovery])
-    rig = Rig(state, hardware=vendors())
+    rig = Rig(state, hardware=vendors(), partitioner=vendors)
     consumers, events, clock = Consumers(rig.claims), Events(), FakeClock()
-    consumers.prepared(rig.prepare(rig.claims.add(allocated_claim("train", share_result(memory_gib=8)))))
+    results = [share_result(memory_gib=8)]
+    if partitions:
+        places = [("first", 2), ("second", 4)]
+        results = [partition_result("2g.20gb", at, request=name, share_id=name, memory_gib=8) for name, at in places]
+    prepared = rig.prepare(rig.claims.add(allocated_claim("train", *results)))
+    consumers.prepared(prepared)
     environment = os.environ | {"LD_LIBRARY_PATH": str(root / "usr" / "lib64")}
+    partition = prepared.plan.shares[-1].partition
+    if partition is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = str(partition.uuid)
     with subprocess.Popen(
         [sys.executable, "-c", _HOLD], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as program:
@@ -104,10 +114,10 @@ def main(root: Path, state: Path, policy: WatchdogPolicy) -> None:
             watchdog.round()
         else:
             program.communicate("")
-    held = watchdog.shares()[0].state.memory_bytes
+    held = [share.state.memory_bytes for share in watchdog.shares()]
     print(json.dumps({"said": events.said, "status": program.returncode, "held": held}))
     rig.close()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), WatchdogPolicy(sys.argv[3]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), WatchdogPolicy(sys.argv[3]), partitions=sys.argv[4:] == ["partitions"])
