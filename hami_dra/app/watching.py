@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hami_dra._lib.clock import SYSTEM_CLOCK
+from hami_dra.core.device_health import of_devices
+from hami_dra.core.errors import NodeStateError
+from hami_dra.core.record import held_devices
 from hami_dra.core.settings import WatchdogSettings
 from hami_dra.core.slices import pool_name
 from hami_dra.host.health_file import HealthFile
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from hami_dra._lib.threads import Group
-    from hami_dra.core.ids import GpuUuid, NodeName
+    from hami_dra.core.ids import DeviceName, GpuUuid, NodeName
     from hami_dra.core.settings import NodeSettings
     from hami_dra.node.consumers import Consumers
     from hami_dra.node.discovery import Discovery
@@ -73,12 +76,19 @@ class Watching:
 
     def health_stream(self, monitor: DeviceMonitor) -> HealthStream:
         """Watch the devices; what kubelet hears of them."""
-        stream = HealthStream(pool=pool_name(self.node), look=monitor.health)
+        stream = HealthStream(pool=pool_name(self.node), look=lambda: of_devices(monitor.health(), self._held()))
         self.discovery.listen(stream.changed)
         monitor.listen(stream.changed)
         self.group.on_stop(stream.close)
         self.group.spawn("health", monitor.run)
         return stream
+
+    def _held(self) -> frozenset[DeviceName]:
+        """The devices of which kubelet wants to hear: pods have them."""
+        try:
+            return held_devices(self.files.ledger.entries(), boot=self.files.boot)
+        except NodeStateError:
+            return frozenset()  # cards are told all the same
 
     def shares(self, settings: Callable[[], NodeSettings], *, attribution: bool) -> None:
         """Start the arbiter and, where processes can be told apart, the watchdog; count shares.

@@ -3,16 +3,18 @@
 Pure and free of any vendor's words: `vendors` say what happened (`Fault`) and how a card is when it is asked (`Pulse`), `step`
 keeps the books of one card, `judge` says how all cards are, `core.taints` and `node.health_stream` pass that on.  A fault says
 itself how it ends; nothing else ends it, so a card that needs a reset stays marked until there is evidence of one.
-Invariant: every device that was ever seen has exactly one entry, so that a card that is lost is reported and does not just fall
+A partition has books of its own while something is wrong with it alone; its pulse is that of its card.
+Invariant: every card that was ever seen has exactly one entry, so that one that is lost is reported and does not just fall
 silent.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, StrEnum, auto
 from typing import Final
 
 from hami_dra.core.ids import DeviceName
+from hami_dra.core.inventory import card_of
 
 __all__ = [
     "LOST",
@@ -25,6 +27,7 @@ __all__ = [
     "Sighting",
     "Verdict",
     "judge",
+    "of_devices",
     "step",
 ]
 
@@ -211,17 +214,35 @@ def _add(sightings: tuple[Sighting, ...], faults: Sequence[Fault], now_s: float)
 def judge(
     cards: Mapping[DeviceName, CardHealth], *, failures: Mapping[DeviceName, str], now_s: float
 ) -> tuple[DeviceHealth, ...]:
-    """The health of every device that was ever seen, by name.
+    """The health of every card that was ever seen and of every partition with books, by name.
 
     Args:
         cards: the books.
         failures: for each device that was ever seen why its driver cannot be asked; empty where it can.
         now_s: as in `step`.
     """
-    return tuple(
-        _judge(name, cards.get(name, CardHealth()), failure=failures.get(name, ""), now_s=now_s)
-        for name in sorted({*cards, *failures})
-    )
+    found: dict[DeviceName, DeviceHealth] = {}
+    for name in sorted({*cards, *failures}):
+        books, of_card = cards.get(name, CardHealth()), found.get(card_of(name))
+        if of_card is not None:  # a card's name comes before those of its partitions
+            books = CardHealth(sightings=books.sightings)
+        health = _judge(name, books, failure=failures.get(name, ""), now_s=now_s)
+        found[name] = health if of_card is None else _within(health, of_card)
+    return tuple(found.values())
+
+
+def of_devices(health: Sequence[DeviceHealth], names: Iterable[DeviceName]) -> tuple[DeviceHealth, ...]:
+    """The same and, for parts of cards with which nothing is wrong but with their card, the card's under their names."""
+    known = {device.name: device for device in health}
+    parts = [name for name in names if name not in known and card_of(name) in known]
+    return (*health, *(replace(known[card_of(name)], name=name) for name in sorted(parts)))
+
+
+def _within(part: DeviceHealth, card: DeviceHealth) -> DeviceHealth:
+    """A part is no better than its card, whose faults remain the card's."""
+    if card.verdict is Verdict.HEALTHY or part.verdict is Verdict.UNHEALTHY:
+        return part
+    return replace(part, verdict=card.verdict, message="; ".join(filter(None, (part.message, card.message))))
 
 
 def _judge(name: DeviceName, card: CardHealth, *, failure: str, now_s: float) -> DeviceHealth:

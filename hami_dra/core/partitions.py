@@ -8,12 +8,13 @@ set of partitions within the counters can exist at once as far as memory slices 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hami_dra.api.k8s import Counter, CounterConsumption, CounterSet
+from hami_dra.api.k8s import Counter, CounterConsumption, CounterSet, Device
 from hami_dra.core.ids import DeviceName
 from hami_dra.core.inventory import Gpu, MigProfile, Partition
 
-__all__ = ["Placement", "counter_set", "placements", "whole_card"]
+__all__ = ["Placement", "counter_set", "memory_slices", "placements", "whole_card"]
 
+_SLICE = "memory-slice-"
 _ENGINES = ("multiprocessors", "copy_engines", "decoders", "encoders", "jpeg_engines", "ofa_engines")
 
 
@@ -74,6 +75,12 @@ def whole_card(gpu: Gpu) -> CounterConsumption:
     return {"counterSet": _name(gpu.name), "counters": _counters(_totals(gpu))}
 
 
+def memory_slices(device: Device) -> frozenset[str]:
+    """The counters of the memory slices that a published device consumes."""
+    consumed = [name for each in device.get("consumesCounters", []) for name in each["counters"]]
+    return frozenset(name for name in consumed if name.startswith(_SLICE))
+
+
 def _totals(gpu: Gpu) -> dict[str, int]:
     """What an empty card has: NVML says how many instances of each profile it takes."""
     totals: dict[str, int] = {}
@@ -96,7 +103,7 @@ def _counters(counts: dict[str, int]) -> dict[str, Counter]:
 
 
 def _slice(number: int) -> str:
-    return f"memory-slice-{number}"
+    return f"{_SLICE}{number}"
 
 
 def _name(gpu: DeviceName) -> str:

@@ -10,20 +10,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from hami_dra.api.k8s import Device, DeviceTaint, ResourceSliceSpec
+from hami_dra.api.k8s import Device, ResourceSliceSpec
 from hami_dra.api.names import DRIVER, GATE_CONSUMABLE_CAPACITY, GATE_TAINTS, POOL_SUFFIX
 from hami_dra.core.devices import CutCard, cut_card
 from hami_dra.core.ids import DeviceName, NodeName, PoolName
 from hami_dra.core.inventory import Inventory, card_of
 from hami_dra.core.layout import Layout, Server, published_layouts, settled_layout, wished_layout
 from hami_dra.core.settings import CardSettings, NodeSettings
+from hami_dra.core.taints import Taints, taints_of
 
-__all__ = ["COUNTER_SETS_PER_SLICE", "DEVICES_PER_SLICE", "Desired", "Taints", "desired_slices", "pool_name"]
+__all__ = ["COUNTER_SETS_PER_SLICE", "DEVICES_PER_SLICE", "Desired", "desired_slices", "pool_name"]
 
 T = TypeVar("T")
-
-Taints = Mapping[DeviceName, tuple[DeviceTaint, ...]]
-"""What is wrong with devices; a card's are those of everything that is cut from it."""
 
 DEVICES_PER_SLICE = 64
 """Limit of resource.k8s.io/v1 for slices in which a device has taints or counters, and a taint may come at any time."""
@@ -122,10 +120,10 @@ def _without_closed(device: Device, server: Server) -> Device:
 
 def _with_taints(card: CutCard, taints: Taints, *, held: frozenset[DeviceName], kept: bool) -> CutCard:
     devices: list[Device] = []
+    found = taints_of(card.devices, taints)
     for device in card.devices:
-        name = device["name"]
-        found = [*dict.fromkeys((card_of(name), name))]
-        of_device = [taint for each in found for taint in taints.get(DeviceName(each), ())]
+        name = DeviceName(device["name"])
+        of_device = found[name]
         if kept:
             devices.append(device | {"taints": of_device} if of_device else device)
         elif name in held or all(taint["effect"] == "None" for taint in of_device):

@@ -16,7 +16,7 @@ from hami_dra.core.device_health import CardHealth, DeviceHealth, Effect, Fault,
 from hami_dra.core.errors import DriverError, NodeStateError
 from hami_dra.core.health_record import from_json, to_json
 from hami_dra.core.ids import DeviceName
-from hami_dra.core.inventory import Gpu, Inventory
+from hami_dra.core.inventory import Gpu, Inventory, card_of
 from hami_dra.node.discovery import Discovery
 from hami_dra.node.ports import HealthMemory, HealthSensor
 
@@ -62,6 +62,7 @@ class DeviceMonitor:
         self._lock = threading.Lock()
         """Over the books: slices, kubelet and metrics read them from other threads."""
         self._cards: dict[DeviceName, CardHealth] = {}
+        """Of cards, and of those partitions with which something is wrong."""
         self._back: set[DeviceName] = set()
         """Cards that answer again and that no look at the hardware has seen since."""
         self._asked_s = float("-inf")
@@ -88,7 +89,7 @@ class DeviceMonitor:
         self._device_listeners.append(listener)
 
     def health(self) -> tuple[DeviceHealth, ...]:
-        """How all devices are that were ever seen."""
+        """How all cards are that were ever seen, and the partitions of which more is to be said."""
         with self._lock:
             cards = dict(self._cards)
         failure = self._discovery.failure
@@ -99,7 +100,7 @@ class DeviceMonitor:
     def absent(self) -> frozenset[DeviceName]:
         """The devices that no look finds and that are to be published all the same: lost, or back a moment ago."""
         with self._lock:
-            return frozenset(self._back | {name for name, card in self._cards.items() if card.lost})
+            return frozenset(self._back | {card_of(name) for name, card in self._cards.items() if card.lost})
 
     def counts(self) -> Mapping[tuple[DeviceName, str, str], int]:
         """How often each fault happened, by device, key and value."""
@@ -128,13 +129,18 @@ class DeviceMonitor:
         pulses = self._pulses(ever)
         returned = False
         with self._lock:
-            for name in ever:
+            for name in {*ever, *happened, *self._cards}:
+                card = card_of(name)
+                if card not in ever:
+                    continue
                 before = self._cards.get(name, CardHealth())
-                after = step(before, pulse=pulses.get(name), faults=happened.get(name, ()), now_s=now_s)
+                after = step(before, pulse=pulses.get(card), faults=happened.get(name, ()), now_s=now_s)
                 if before.lost and not after.lost:
-                    self._back.add(name)
+                    self._back.add(card)
                     returned = True
                 self._cards[name] = after
+                if name != card and not after.sightings:
+                    del self._cards[name]
             for name, faults in happened.items():
                 for fault in faults:
                     count = name, fault.key, fault.value
@@ -186,7 +192,9 @@ class DeviceMonitor:
 
     def _tell(self) -> None:
         changed = False
-        for device in self.health():
+        now = {device.name: device for device in self.health()}
+        well = {name: DeviceHealth(name=name, verdict=Verdict.HEALTHY) for name in self._told.keys() - now.keys()}
+        for device in (*now.values(), *well.values()):
             before = self._told.get(device.name)
             if device == before or (before is None and device.verdict is Verdict.HEALTHY and not device.faults):
                 continue

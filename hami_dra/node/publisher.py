@@ -23,7 +23,8 @@ from hami_dra.core.inventory import Inventory
 from hami_dra.core.layout import Layout, Server, missing_gates
 from hami_dra.core.settings import NodeSettings
 from hami_dra.core.slice_diff import Changes, diff
-from hami_dra.core.slices import Desired, Taints, desired_slices, pool_name
+from hami_dra.core.slices import Desired, desired_slices, pool_name
+from hami_dra.core.taints import Taints
 from hami_dra.node.gates import Gates
 from hami_dra.node.metrics import NodeMetrics
 from hami_dra.node.ports import SliceStore

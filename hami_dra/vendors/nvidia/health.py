@@ -8,22 +8,26 @@ fails in another way is left out, and whoever asks knows nothing of it this time
 import contextlib
 import ctypes
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 import pynvml
 
 from hami_dra.core.device_health import Effect, Ends, Fault, Pulse
 from hami_dra.core.errors import DriverError, DriverUnloaded
-from hami_dra.vendors.nvidia.xids import xid_fault
+from hami_dra.core.ids import DeviceName
+from hami_dra.core.inventory import Partition, device_name
+from hami_dra.vendors.nvidia.mig import MigCard
+from hami_dra.vendors.nvidia.xids import OF_CARD, xid_fault
 
-__all__ = ["EventSet", "pulse_of"]
+__all__ = ["Event", "EventSet", "pulse_of"]
 
 T = TypeVar("T")
 
 _WANTED: Final = (
     pynvml.nvmlEventTypeXidCriticalError | pynvml.nvmlEventTypeDoubleBitEccError | pynvml.nvmlEventTypeSingleBitEccError
 )
+_NO_INSTANCE: Final = 0xFFFFFFFF
 _MOST_EVENTS: Final = 256
 """Taken at once: a card that never stops has to let others have a word."""
 _LOST: Final = (
@@ -74,6 +78,31 @@ _ACTIONS: Final = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened to a card, or to a part of it."""
+
+    bus_id: str
+    fault: Fault
+    instance: int | None
+    """NVML's id of the GPU instance; None where it is no matter of one."""
+
+    def faults(self) -> list[tuple[DeviceName, Fault]]:
+        """The devices that are concerned, each with what that means for it.
+
+        A fault of an instance is one of the partition that it is.  Where nothing can run there before a reset, which only all of
+        the card can have, the card gets nothing new; so it does where nobody can say what the instance was.
+        """
+        card = device_name(self.bus_id)
+        part = None if self.instance is None else _partition(self.bus_id, card, self.instance)
+        if part is None:
+            return [(card, self.fault)]
+        found = [(part.name, self.fault)]
+        if self.fault.effect is Effect.NO_EXECUTE:
+            found.append((card, replace(self.fault, effect=Effect.NO_SCHEDULE)))
+        return found
+
+
 class EventSet:
     """What the driver tells of all cards that it can tell something of."""
 
@@ -95,8 +124,8 @@ class EventSet:
         with contextlib.suppress(pynvml.NVMLError):
             pynvml.nvmlEventSetFree(self._set)
 
-    def take(self) -> Iterator[tuple[str, Fault]]:
-        """What happened since the last time, each with the PCI address of its card.
+    def take(self) -> Iterator[Event]:
+        """What happened since the last time.
 
         Raises:
             DriverError: the driver is not there any more.
@@ -113,7 +142,7 @@ class EventSet:
             fault = _fault(event)
             bus_id = self._cards.get(_address(event.device))
             if fault is not None and bus_id is not None:
-                yield bus_id, fault
+                yield Event(bus_id=bus_id, fault=fault, instance=_instance(event))
 
     def _register(self, index: int) -> None:
         """Watch a card; one that is lost at the moment is tried again."""
@@ -185,6 +214,26 @@ def _fault(event: Any) -> Fault | None:
         pynvml.nvmlEventTypeDoubleBitEccError: _DOUBLE_BIT,
         pynvml.nvmlEventTypeSingleBitEccError: _SINGLE_BIT,
     }.get(event.eventType)
+
+
+def _instance(event: Any) -> int | None:
+    """Only XIDs are put down to an instance (nvml.h, nvmlEventData_t)."""
+    if event.eventType != pynvml.nvmlEventTypeXidCriticalError or int(event.eventData) in OF_CARD:
+        return None
+    instance = int(event.gpuInstanceId)
+    return None if instance == _NO_INSTANCE else instance
+
+
+def _partition(bus_id: str, card: DeviceName, instance: int) -> Partition | None:
+    """What that GPU instance is; None where it is not there any more."""
+    with contextlib.suppress(pynvml.NVMLError, DriverError):
+        mig = MigCard(pynvml.nvmlDeviceGetHandleByPciBusId(bus_id.encode()), f"the GPU at {bus_id}")
+        profiles = mig.profiles()
+        names = {profile.id: profile.name for profile in profiles}
+        for found in mig.instances(profiles):
+            if found.id == instance:
+                return Partition(gpu=card, profile=names[found.profile_id], start=found.start)
+    return None
 
 
 def _address(handle: Any) -> int | None:

@@ -12,7 +12,6 @@ from typing import Protocol
 
 from hami_dra.core.device_health import Fault, Pulse
 from hami_dra.core.ids import DeviceName
-from hami_dra.core.inventory import device_name
 from hami_dra.vendors.nvidia.health import EventSet, pulse_of
 
 __all__ = ["NvidiaSensor"]
@@ -36,7 +35,7 @@ class Sessions(Protocol):
 
 
 class NvidiaSensor:
-    """Faults and pulses of the cards.  Not for several threads at once."""
+    """Faults of cards and of partitions, and pulses of cards.  Not for several threads at once."""
 
     def __init__(self, sessions: Sessions) -> None:
         """Ask in the sessions that another one opens."""
@@ -54,7 +53,7 @@ class NvidiaSensor:
         with self._sessions.session():
             if self._events is None:
                 self._events = EventSet()
-            found = [(device_name(bus_id), fault) for bus_id, fault in self._events.take()]
+            found = [each for event in self._events.take() for each in event.faults()]
             if self._events.unwatched and not self._said:
                 self._said = True
                 _log.warning(

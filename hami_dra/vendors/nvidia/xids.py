@@ -11,7 +11,7 @@ from typing import Final
 
 from hami_dra.core.device_health import Effect, Ends, Fault
 
-__all__ = ["TABLE", "xid_fault"]
+__all__ = ["OF_CARD", "TABLE", "xid_fault"]
 
 _APPLICATION = (Effect.NONE, Ends.QUIET, "the program that ran into it has to be restarted, the card is fine")
 _TOLD = (Effect.NONE, Ends.QUIET, "nothing has to be done")
@@ -72,6 +72,9 @@ TABLE: Final[dict[int, tuple[str, _Meaning]]] = {
     158: ("fatal timeout", _RESET),
 }
 """By code: what it is, and what it means."""
+
+OF_CARD: Final = frozenset({54, 62, 74, 79, 92, 93, 119, 120, 121, 136, 143, 155})
+"""What concerns parts that all MIG instances of a card share (bus, power, links, firmware), whatever instance was there."""
 
 _UNKNOWN = ("not in the table of this release", _TOLD)
 

@@ -17,11 +17,13 @@ from hami_dra.core.device_health import (
     Pulse,
     Verdict,
     judge,
+    of_devices,
     step,
 )
 from hami_dra.core.ids import DeviceName
 
-NAME = DeviceName("gpu-0")
+NAME = DeviceName("gpu-0000-17-00-0")
+PROGRAM = Fault(key="xid", value="31", effect=Effect.NONE, ends=Ends.QUIET, message="page fault")
 FINE = Pulse(errors=0)
 GONE = Pulse(answers=False)
 
@@ -149,3 +151,30 @@ def test_a_card_that_never_stops_is_remembered_in_bounded_memory() -> None:
     card = step(CardHealth(), pulse=FINE, faults=[fault(Ends.RESET, value=str(n)) for n in range(100)], now_s=0.0)
     assert len(card.sightings) == 64
     assert seen(card, now_s=0.0)[0] == "xid=99"
+
+
+def test_a_fault_of_a_partition_is_not_its_cards() -> None:
+    """The partition has books while it has faults; it is no better than its card."""
+    part = DeviceName(f"{NAME}-mig-1g-10gb-0")
+    dead = replace(PROGRAM, effect=Effect.NO_EXECUTE, ends=Ends.RESET)
+    books = step(CardHealth(), pulse=Pulse(), faults=[dead], now_s=0.0)
+    well = step(CardHealth(), pulse=Pulse(), now_s=0.0)
+    card, of_part = judge({NAME: well, part: books}, failures={}, now_s=0.0)
+    assert (card.verdict, card.faults) == (Verdict.HEALTHY, ())
+    assert (of_part.name, of_part.verdict, of_part.faults) == (part, Verdict.UNHEALTHY, (dead,))
+    told = step(CardHealth(), pulse=Pulse(answers=False), faults=[PROGRAM], now_s=0.0)
+    lost = step(CardHealth(), pulse=Pulse(answers=False), now_s=0.0)
+    card, of_part = judge({NAME: lost, part: told}, failures={}, now_s=0.0)
+    assert (of_part.verdict, of_part.faults) == (Verdict.UNHEALTHY, (PROGRAM,))
+    assert of_part.message == f"{PROGRAM.message}; {LOST.message}"
+    (alone,) = judge({part: books}, failures={}, now_s=0.0)
+    assert alone.verdict is Verdict.UNHEALTHY
+
+
+def test_parts_of_which_nothing_is_known_are_as_their_cards() -> None:
+    """Those that somebody wants to hear of; a part of a card that nobody has seen is not told of."""
+    part, other = DeviceName(f"{NAME}-share-0"), DeviceName("gpu-0000-99-00-0-share-0")
+    health = judge({NAME: step(CardHealth(), pulse=Pulse(answers=False), now_s=0.0)}, failures={}, now_s=0.0)
+    (card, of_part) = of_devices(health, [other, part, NAME])
+    assert card == health[0]
+    assert of_part == replace(card, name=part)

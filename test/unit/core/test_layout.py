@@ -280,14 +280,14 @@ def test_a_lost_card_keeps_the_devices_that_are_held() -> None:
 
 
 def test_taints_of_a_card_are_those_of_its_parts() -> None:
-    """And a part can have some of its own."""
+    """And a part can have some of its own; the worst comes first."""
     part = fixed_share_name(CARD.name, 1)
     of = desired(
         mode=CardMode.FIXED_SHARES,
         taints={CARD.name: ({"key": "card", "effect": "None"},), part: ({"key": "part", "effect": "NoSchedule"},)},
     )
     found = {name: [taint["key"] for taint in device.get("taints", [])] for name, device in devices(of).items()}
-    assert found.pop(part) == ["card", "part"]
+    assert found.pop(part) == ["part", "card"]
     assert set(map(tuple, found.values())) == {("card",)}
 
 

@@ -11,7 +11,7 @@ from hami_dra._lib.threads import Group
 from hami_dra.core.device_health import DeviceHealth, Effect, Ends, Fault, Pulse, Verdict
 from hami_dra.core.errors import DriverError, NodeStateError
 from hami_dra.core.ids import DeviceName, NodeName
-from hami_dra.core.inventory import Inventory
+from hami_dra.core.inventory import Inventory, Partition
 from hami_dra.node.device_events import DeviceEvents
 from hami_dra.node.device_metrics import DeviceCollector
 from hami_dra.node.device_monitor import DeviceMonitor
@@ -142,6 +142,41 @@ def test_a_new_process_knows_what_needs_a_reset() -> None:
     assert memory.writes == 2
     assert Node(memory).verdicts() == [Verdict.UNHEALTHY, Verdict.HEALTHY]
     assert Node(memory, boot="boot-2").verdicts() == [Verdict.HEALTHY, Verdict.HEALTHY]
+
+
+def test_a_partition_is_told_of_while_something_is_wrong_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    """Its card goes on; a new process knows; the card's reset ends it, and that is told too."""
+    caplog.set_level(logging.INFO)
+    memory, part = Memory(), Partition(gpu=FIRST, profile="1g.10gb", start=0).name
+    node = Node(memory)
+    node.sensor.happened = [(part, DEAD), (Partition(gpu=gpu(7).name, profile="1g.10gb", start=0).name, DEAD)]
+    node.round()
+    assert {device.name: device.verdict for device in node.monitor.health()} == {
+        FIRST: Verdict.HEALTHY,
+        part: Verdict.UNHEALTHY,
+        SECOND: Verdict.HEALTHY,
+    }
+    again = Node(memory)
+    assert [device.name for device in again.monitor.health()] == [FIRST, part, SECOND]
+    node.sensor.pulse[FIRST] = Pulse(loads=1)
+    node.round()
+    node.round()
+    assert node.verdicts() == [Verdict.HEALTHY, Verdict.HEALTHY]
+    said = [record.message for record in caplog.records if getattr(record, "device", "") == part]
+    assert said == [
+        "device is unhealthy: dead",
+        "device is unhealthy: dead",
+        "device is healthy: nothing is wrong with it",
+    ]
+
+
+def test_a_partition_of_a_lost_card_is_back_with_its_card() -> None:
+    """It is the card that is looked for."""
+    node = Node()
+    node.sensor.happened = [(Partition(gpu=FIRST, profile="1g.10gb", start=0).name, DEAD)]
+    node.sensor.pulse[FIRST] = Pulse(answers=False)
+    node.round()
+    assert node.monitor.absent() == {FIRST}
 
 
 def test_a_full_disk_is_no_reason_not_to_watch(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,6 +1,6 @@
 """Says what the sensor of a simulated node says, one line of JSON for each word on standard input; run in a process of its own.
 
-`look` looks at the hardware, `faults` and `pulses` ask the sensor; what they raise is an answer too.
+`look` looks at the hardware, `instances` lists MIG devices, `faults` and `pulses` ask the sensor; errors are answers too.
 """
 
 import json
@@ -24,6 +24,8 @@ def main(root: Path, names: list[DeviceName]) -> None:
     def answer_to(word: str) -> Any:
         if word == "look":
             return [gpu.name for gpu in discovery.discover().gpus]
+        if word == "instances":
+            return [instance.uuid for gpu in discovery.discover().gpus for instance in gpu.instances]
         if word == "faults":
             return [[name, fault.key, fault.value, fault.effect] for name, fault in sensor.faults()]
         return {name: asdict(pulse) for name, pulse in sensor.pulses(names).items()}

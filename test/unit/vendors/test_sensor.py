@@ -30,6 +30,7 @@ class Node:
         self.root = root
         self._simctl = build(preset="release", ui=Ui()) / "simgpu" / "simctl"
         cards = ["--model", "A100", "--model", "T4", "--pci", "0000:17:00.0,0000:31:00.0"]
+        self.programs: list[subprocess.Popen[str]] = []
         self.simctl("create", *cards, "--driver-version", "570.124.06")
         self._process = subprocess.Popen(
             [sys.executable, HERE / "sensed_node.py", root, A100, T4],
@@ -40,9 +41,24 @@ class Node:
             env={"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin"},
         )
 
+    def program(self, *, uuid: str) -> int:
+        """The pid of a program with a context on that MIG device."""
+        places = {"SIMGPU_ROOT": str(self.root), "LD_LIBRARY_PATH": str(self.root / "usr" / "lib64")}
+        program = subprocess.Popen(
+            [self._simctl.parent / "exercise", "hold", "1048576"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=places | {"CUDA_VISIBLE_DEVICES": uuid},
+        )
+        self.programs.append(program)
+        assert program.stdout is not None
+        assert program.stdout.readline() == "ready\n"
+        return program.pid
+
     def simctl(self, *arguments: str) -> None:
         """Make something happen."""
-        command = [str(self._simctl), arguments[0], "--root", str(self.root), *arguments[1:]]
+        command = [str(self._simctl), *arguments, "--root", str(self.root)]
         subprocess.run(command, check=True, capture_output=True)
 
     def ask(self, word: str) -> Any:
@@ -58,7 +74,10 @@ class Node:
         return {name: pulse["answers"] for name, pulse in self.ask("pulses").items()}
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, and the programs."""
+        for program in self.programs:
+            with program:
+                program.kill()
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
@@ -90,6 +109,36 @@ def test_xids_and_ecc_errors_come_once_each_with_their_card(node: Node) -> None:
         [A100, "ecc", "single-bit", "None"],
     ]
     assert node.ask("faults") == []
+
+
+def test_an_xid_of_a_partition_is_that_partitions(node: Node) -> None:
+    """Where nothing can run there before the card is reset, the card gets nothing new; a fault of shared parts is the card's."""
+    node.simctl("mig", "enable", "--card", "0")
+    node.simctl("mig", "create", "--card", "0", "--profile", "2g.20gb", "--start", "2")
+    (uuid,) = node.ask("instances")
+    pid = str(node.program(uuid=uuid))
+    part = f"{A100}-mig-2g-20gb-2"
+    for xid in ("13", "95", "119"):
+        node.simctl("inject", "--card", "0", "--xid", xid, "--pid", pid)
+    assert node.ask("faults") == [
+        [part, "xid", "13", "None"],
+        [part, "xid", "95", "NoExecute"],
+        [A100, "xid", "95", "NoSchedule"],
+        [A100, "xid", "119", "NoSchedule"],
+    ]
+
+
+def test_an_xid_of_a_partition_that_is_gone_is_the_cards(node: Node) -> None:
+    """Nobody can say any more what the instance was."""
+    node.simctl("mig", "enable", "--card", "0")
+    node.simctl("mig", "create", "--card", "0", "--profile", "1g.10gb", "--start", "6")
+    (uuid,) = node.ask("instances")
+    node.simctl("inject", "--card", "0", "--xid", "94", "--pid", str(node.program(uuid=uuid)))
+    (program,) = node.programs
+    program.kill()
+    program.wait()
+    node.simctl("mig", "destroy", "--card", "0")
+    assert node.ask("faults") == [[A100, "xid", "94", "None"]]
 
 
 def test_counters_and_remapped_rows_are_in_the_pulse(node: Node) -> None:
