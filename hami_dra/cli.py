@@ -1,4 +1,4 @@
-"""The command line: `hami-dra node`, `hami-dra controller`, `hami-dra top`, `hami-dra config check`, `hami-dra version`.
+"""The command line: `hami-dra node`, `controller`, `doctor`, `top`, `config check`, `version`.
 
 Flags only, each with its unit and default; what a pod knows of itself (`--node-name`, `--pod-uid`, `--namespace`) may come
 from the environment that the chart sets.  What the processes are made of is left to `app`, imported when asked for: a node
@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING
 
 from hami_dra import __version__
 from hami_dra._lib.jsonlog import configure
-from hami_dra.core.errors import HamiDraError
+from hami_dra.core.errors import HamiDraError, NodeStateError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hami_dra._lib.threads import Group
+    from hami_dra.app.node import NodeOptions
+    from hami_dra.core.doctor import Finding
     from hami_dra.kube.transport import Transport
 
 __all__ = ["main"]
@@ -41,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return check_config(options.file, labels=dict(options.label) if options.label else None)
     if options.command == "top":
         return _top(options)
+    if options.command == "doctor":
+        return _doctor(options)
     configure(level=options.log_level, stream=sys.stderr)
     try:
         return _node(options) if options.command == "node" else _controller(options)
@@ -63,13 +67,49 @@ def _top(options: argparse.Namespace) -> int:
         return 1
 
 
+def _doctor(options: argparse.Namespace) -> int:
+    from hami_dra.app.doctor import examine_cluster, tell  # noqa: PLC0415 - see the module
+
+    try:
+        findings = (
+            _examine_node() if options.node else examine_cluster(_transport(options), namespace=options.namespace)
+        )
+    except HamiDraError as error:
+        print(f"hami-dra doctor: {error}", file=sys.stderr)
+        return 2
+    return tell(findings, as_json=options.output == "json", out=sys.stdout)
+
+
+def _examine_node() -> list[Finding]:
+    """With the options of the node plugin that runs beside."""
+    from hami_dra.app.doctor_node import examine_node  # noqa: PLC0415 - see the module
+    from hami_dra.host.inspect import plugin_process  # noqa: PLC0415
+
+    pod_uid = os.environ.get("POD_UID", "")
+    found = plugin_process(pod_uid)
+    if found is None:
+        raise NodeStateError(
+            f"no node plugin of pod {pod_uid or '($POD_UID is not set)'} runs beside this process: "
+            "kubectl -n hami-system exec POD -- hami-dra doctor --node, with POD a node plugin's"
+        )
+    pid, words = found
+    return examine_node(_node_options(_parser().parse_args(words)), pid=pid)
+
+
 def _node(options: argparse.Namespace) -> int:
-    from hami_dra.app.node import NodeOptions, start_node  # noqa: PLC0415 - see the module
-    from hami_dra.app.node_config import ConfigOptions  # noqa: PLC0415
+    from hami_dra.app.node import start_node  # noqa: PLC0415 - see the module
     from hami_dra.app.process import run_process  # noqa: PLC0415
+
+    chosen, transport = _node_options(options), _transport(options)
+    return run_process("node", lambda group: start_node(group, chosen, transport))
+
+
+def _node_options(options: argparse.Namespace) -> NodeOptions:
+    from hami_dra.app.node import NodeOptions  # noqa: PLC0415 - see the module
+    from hami_dra.app.node_config import ConfigOptions  # noqa: PLC0415
     from hami_dra.core.settings import CardSettings  # noqa: PLC0415
 
-    chosen = NodeOptions(
+    return NodeOptions(
         node_name=options.node_name,
         pod_uid=options.pod_uid,
         source=options.source,
@@ -88,8 +128,6 @@ def _node(options: argparse.Namespace) -> int:
         metrics_port=options.metrics_port,
         attribution=options.attribution,
     )
-    transport = _transport(options)
-    return run_process("node", lambda group: start_node(group, chosen, transport))
 
 
 def _controller(options: argparse.Namespace) -> int:
@@ -124,6 +162,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_node(commands.add_parser("node", help="the kubelet plugin of one node"))
     _add_controller(commands.add_parser("controller", help="the cluster's resolver of claims"))
     _add_top(commands.add_parser("top", help="what the shares of the cluster use, live"))
+    _add_doctor(
+        commands.add_parser("doctor", help="what this cluster or this node offers, what is wrong, and what to do")
+    )
     _add_config(commands.add_parser("config", help="look at a node configuration before it is applied"))
     return parser
 
@@ -184,14 +225,29 @@ def _add_controller(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lease-name", default="hami-dra-controller")
 
 
-def _add_top(parser: argparse.ArgumentParser) -> None:
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "Exit status: 0 no problem (warnings do not count), 1 a problem, 2 nothing could be looked at."
+    _add_client(parser)
+    parser.add_argument(
+        "--node",
+        action="store_true",
+        help="look at this node instead: kubectl exec it in a node plugin's pod, whose options it takes",
+    )
+    parser.add_argument("--output", choices=("text", "json"), default="text")
+
+
+def _add_client(parser: argparse.ArgumentParser) -> None:
     file, namespace = os.environ.get("KUBECONFIG"), os.environ.get("POD_NAMESPACE", "hami-system")
     parser.add_argument(
         "--kubeconfig", type=Path, default=file, help="default: $KUBECONFIG, else the pod's service account"
     )
     parser.add_argument(
-        "--namespace", default=namespace, help="of the node plugins; default: $POD_NAMESPACE, else hami-system"
+        "--namespace", default=namespace, help="of the product; default: $POD_NAMESPACE, else hami-system"
     )
+
+
+def _add_top(parser: argparse.ArgumentParser) -> None:
+    _add_client(parser)
     parser.add_argument("--metrics-port", type=_port, default=8080, help="of the node plugins; default %(default)s")
     parser.add_argument("--url", help="one metrics page instead, as http://127.0.0.1:8080/metrics on a node")
     parser.add_argument("--interval", type=_seconds, default=2.0, help="seconds between two looks; default %(default)s")

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from hami_dra.node.configuration import NodeConfiguration
     from hami_dra.node.device_monitor import DeviceMonitor
 
-__all__ = ["NodeOptions", "start_node"]
+__all__ = ["NodeOptions", "node_vendors", "start_node"]
 
 _log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ def start_node(group: Group, options: NodeOptions, transport: Transport) -> None
     node = NodeName(options.node_name)
     registry = new_registry("node")
     metrics = NodeMetrics(registry)
-    vendors = Vendors(_vendors(options))
+    vendors = Vendors(node_vendors(options))
     files = _node_files(group, options, partitions=vendors)
     discovery = Discovery(discover=OwnedInstances(vendors, files), group=group)
     claims = Claims(transport)
@@ -183,7 +183,7 @@ def _release_stale(
     group.spawn("stale claims", lambda: stale.run(group))
 
 
-def _vendors(options: NodeOptions) -> list[Vendor]:
+def node_vendors(options: NodeOptions) -> list[Vendor]:
     """Every vendor whose cards this program knows; one that is not in the machine is not missed."""
     driver = Root(path=options.driver_root, host_path=str(options.host_driver_root))
     devices = None

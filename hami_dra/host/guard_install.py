@@ -13,7 +13,7 @@ from pathlib import Path
 from hami_dra.api.names import CONTAINER_GUARD
 from hami_dra.host.files import make_directory, node_state_error, write_atomic
 
-__all__ = ["install_guard"]
+__all__ = ["guard_build", "install_guard"]
 
 _BUILD_LENGTH = 12
 _READABLE = 0o644
@@ -26,16 +26,33 @@ def install_guard(library: Path, *, guard_dir: Path) -> str:
     Raises:
         NodeStateError: the library cannot be read, or the directory cannot be written.
     """
-    try:
-        content = library.read_bytes()
-    except OSError as error:
-        raise node_state_error("read the guard", library, error) from error
-    build = hashlib.sha256(content).hexdigest()[:_BUILD_LENGTH]
+    content = _read(library)
+    build = _build(content)
     target = guard_dir / build
     if not target.is_dir():
         make_directory(guard_dir, mode=0o755)
         _install(content, target)
     return build
+
+
+def guard_build(library: Path) -> str:
+    """The name of the library's build, installed or not.
+
+    Raises:
+        NodeStateError: the library cannot be read.
+    """
+    return _build(_read(library))
+
+
+def _read(library: Path) -> bytes:
+    try:
+        return library.read_bytes()
+    except OSError as error:
+        raise node_state_error("read the guard", library, error) from error
+
+
+def _build(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:_BUILD_LENGTH]
 
 
 def _install(content: bytes, target: Path) -> None:

@@ -9,6 +9,8 @@ from hacklib.deployment.helm import CHART, NAMESPACE, Helm, app_version
 from hami_dra.api.names import DRIVER, POOL_SUFFIX
 from hami_dra.api.nodeconfig import decode_node_config
 from hami_dra.api.opaque import decode
+from hami_dra.core.doctor.rights import account_rights
+from hami_dra.core.doctor.view import installed
 
 
 def _one(helm: Helm, kind: str, name: str, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -65,6 +67,18 @@ def test_the_controller_may_do_this_and_nothing_else(helm: Helm) -> None:
         _expand("coordination.k8s.io", "leases", "create")
         | _expand("coordination.k8s.io", "leases", "get update", "hami-dra-controller")
     )
+
+
+def test_the_doctor_asks_for_the_rights_that_the_chart_grants(helm: Helm) -> None:
+    """Whatever the objects are called: none less, which would hide what lacks, and none more, which would cry wolf."""
+    objects = helm.template(values={"fullnameOverride": "x", "node": {"config": {"configMap": "y"}}})
+    found = installed([item for item in objects if item["kind"] in {"DaemonSet", "Deployment"}])
+    asked = account_rights(found, namespace=NAMESPACE)
+    assert set(asked) == {"x-node", "x-controller"}
+    for account, rights in asked.items():
+        roles = [item for item in objects if item["kind"] in {"ClusterRole", "Role"}]
+        granted = {rule for role in roles if role["metadata"]["name"] == account for rule in _rules(role)}
+        assert {(it.group, it.resource, it.verb, it.name or "*") for it in rights} == granted
 
 
 def test_the_bindings_join_the_pods_accounts_to_their_roles(helm: Helm) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from e2e.support import EXAMPLES, HOLD, Tenant, eventually, pod, share_template
+from e2e.test_doctor import diagnose
 
 from hacklib.checks import leftovers
 from hacklib.cluster.spec import ClusterSpec
@@ -70,6 +71,18 @@ def test_1_34_without_the_gate_publishes_fixed_shares(plain: Site) -> None:
         assert device["capacity"] == {"memory": {"value": "20Gi"}, "cores": {"value": "25"}}
     warnings = [line for line in plain.system.logs(plain.node_plugin(1)) if '"warning"' in line.lower()]
     assert any("DRAConsumableCapacity" in line for line in warnings), warnings
+
+
+def test_1_34_without_the_gate_the_doctor_says_what_that_costs(plain: Site) -> None:
+    """Which gates are closed, what to open, and into what cards of each mode are cut; none of it is a problem."""
+    status, findings = diagnose(plain)
+    assert status == 0
+    gates = {each["found"]: each["advice"] for each in findings if each["check"] == "feature-gates"}
+    assert len(gates) == 3
+    assert any("DRAConsumableCapacity: cards are cut into fixed shares" in found for found in gates)
+    assert any("--feature-gates=DRAConsumableCapacity=true" in advice for advice in gates.values())
+    layouts = [each["found"] for each in findings if each["check"] == "layouts"]
+    assert "a card of mode Shares is published as 4 equal devices, because DRAConsumableCapacity is closed" in layouts
 
 
 def test_1_34_without_the_gate_shares_a_card_in_equal_parts(plain: Site) -> None:
