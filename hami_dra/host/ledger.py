@@ -4,13 +4,12 @@ A row is written as Started before anything else of a claim exists and turned to
 a kill -9 at any moment the files on the node can be told from their remains.  The capacity check and the Started row are one
 transaction: two node plugins that overlap during a rolling update cannot both give away the last of a device.
 
-Writers that come together share one commit: whoever finds the door open commits for all who wait.  Commits only reach the
-kernel (WAL mode, synchronous=NORMAL), which outlives a kill -9; Completed must outlive a loss of power too and waits for the
-write-ahead log to reach the disk.  That wait is shared in the same way (`host.sync`) and keeps nobody else from committing.
+Writers that come together share one commit: whoever finds the door open commits for all who wait.  Nobody waits for the disk:
+a row counts for the boot that wrote it and for no other, so it must outlive this process (what reached the kernel does) and
+need not outlive the kernel.  A file that a loss of power left damaged is moved aside like any other.
 Errors of SQLite leave here as `NodeStateError`, with what to do.
 """
 
-import os
 import sqlite3
 import threading
 import time
@@ -24,7 +23,6 @@ from hami_dra.core.plan import ClaimPlan
 from hami_dra.core.record import Entry, Phase, from_json, to_json
 from hami_dra.host.files import make_directory, node_state_error
 from hami_dra.host.plan_cache import PlanCache
-from hami_dra.host.sync import FileSync
 
 __all__ = ["Ledger"]
 
@@ -36,8 +34,6 @@ _CREATE = (
 )
 _BUSY_S = 10.0
 _RETRY_S = 0.005
-_LOG_BYTES = 4_500_000
-"""What the write-ahead log grows to before SQLite starts it over (1000 pages), and some more."""
 _CORRUPT = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 _ADVICE = {
     "SQLITE_FULL": "the disk is full: free some space",
@@ -99,16 +95,12 @@ class Ledger:
             self.made_anew = True
             self._writer = self._open()
         self._reader = self._connect()
-        log = path.with_name(f"{path.name}-wal")
-        _reserve(self._writer, log)
-        self._sync = FileSync(log)
 
     def close(self) -> None:
         """Close the file."""
         with self._writer_lock, self._reader_lock:
             self._writer.close()
             self._reader.close()
-        self._sync.close()
 
     def get(self, uid: ClaimUid) -> Entry | None:
         """What is known of the claim.
@@ -151,7 +143,7 @@ class Ledger:
         self._commit(_Write(apply))
 
     def complete(self, uid: ClaimUid) -> None:
-        """Turn Started to Completed; comes back when that is on disk.
+        """Turn Started to Completed.
 
         Raises:
             NodeStateError: the ledger cannot be written, or somebody removed the claim.
@@ -165,7 +157,6 @@ class Ledger:
                 )
 
         self._commit(_Write(apply))
-        self._sync.wait()
 
     def remove(self, uid: ClaimUid) -> None:
         """Forget the claim; an unknown one is no error.
@@ -187,7 +178,6 @@ class Ledger:
             connection.executemany("INSERT OR IGNORE INTO claims VALUES (?, ?, ?, ?)", rows)
 
         self._commit(_Write(apply))
-        self._sync.wait()
 
     def _insert(self, connection: sqlite3.Connection, *, uid: ClaimUid, phase: Phase, record: str) -> None:
         _execute(connection, "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?)", (uid, phase, self._boot, record))
@@ -258,7 +248,7 @@ class Ledger:
             raise _translate("open", self._path, error) from error
         try:
             _turn_on_wal(connection)
-            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA synchronous = OFF")
         except sqlite3.Error as error:
             connection.close()
             raise _translate("open", self._path, error) from error
@@ -300,40 +290,6 @@ def _verify(connection: sqlite3.Connection) -> None:
     finally:
         if connection.in_transaction:
             connection.execute("COMMIT")
-
-
-def _reserve(connection: sqlite3.Connection, log: Path) -> None:
-    """Give the write-ahead log its full size now.
-
-    A flush of a file that grows waits for the journal of the file system, hence for whatever else is being written on the
-    disk; one that is overwritten waits for its own pages.  SQLite stops reading a log at the first frame that does not belong
-    to it, so zeros behind the end say nothing.  A disk without room for it is merely slower.
-    """
-    try:
-        connection.execute("BEGIN IMMEDIATE")  # nobody else writes the log now
-        descriptor = os.open(log, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            _fill(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise node_state_error("open the ledger's log", log, error) from error
-    except sqlite3.Error as error:
-        raise _translate("write", log, error) from error
-    finally:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-
-
-def _fill(descriptor: int) -> None:
-    size = os.fstat(descriptor).st_size
-    try:
-        end = size
-        while end < _LOG_BYTES:
-            end += os.pwrite(descriptor, bytes(_LOG_BYTES - end), end)
-        os.fsync(descriptor)
-    except OSError:
-        os.ftruncate(descriptor, size)
 
 
 def _has_content(path: Path) -> bool:

@@ -16,7 +16,6 @@ from hami_dra.host.cdi_dir import CdiDirectory
 from hami_dra.host.files import create_zeroed, make_directory, remove_tree, write_atomic
 from hami_dra.host.guard_install import install_guard
 from hami_dra.host.locks import ClaimLocks
-from hami_dra.host.sync import FileSync
 from hami_dra.testing.eventually import eventually
 
 UID = ClaimUid("5a4b0000-0000-4000-8000-000000000001")
@@ -172,43 +171,3 @@ def test_the_boot_id_is_the_kernels(tmp_path: Path) -> None:
     for name in ("empty", "missing"):
         with pytest.raises(NodeStateError, match="boot id"):
             boot_id(tmp_path / name)
-
-
-def test_a_flush_serves_all_who_came_before_it_began(tmp_path: Path) -> None:
-    """Writers that wait together wait for few flushes, and each returns after one that began after its call."""
-    path = tmp_path / "log"
-    path.touch()
-    sync = FileSync(path)
-    gate = threading.Barrier(20)
-    done: list[int] = []
-
-    def work() -> None:
-        gate.wait(10.0)
-        before = sync._begun
-        sync.wait()
-        assert sync._begun > before
-        done.append(before)
-
-    with Group("writers") as group:
-        for index in range(20):
-            group.spawn(f"writer-{index}", work)
-        eventually(lambda: len(done) == 20)
-        group.join(10.0)
-    assert sync._begun <= 20
-    sync.close()
-
-
-def test_a_disk_that_cannot_be_flushed_is_an_error(tmp_path: Path) -> None:
-    """Whoever counted on a flush that failed hears of it, also when a later one worked."""
-    path = tmp_path / "log"
-    path.touch()
-    sync = FileSync(path)
-    good = os.dup(sync._descriptor)
-    sync.close()
-    with pytest.raises(NodeStateError, match="cannot flush a file"):
-        sync.wait()
-    sync._descriptor = good
-    sync.wait()
-    sync.close()
-    with pytest.raises(NodeStateError, match="open a file to flush it"):
-        FileSync(tmp_path / "missing")
