@@ -21,6 +21,7 @@ __all__ = [
     "CONFIG_KIND",
     "CONTAINER_GUARD",
     "CONTAINER_LIBRARY_DIRS",
+    "CONTAINER_METADATA_DIR",
     "CONTAINER_PRELOAD",
     "CONTAINER_SHARES_DIR",
     "CONTROLLER_FIELD_MANAGER",
@@ -28,8 +29,11 @@ __all__ = [
     "GATE_CONSUMABLE_CAPACITY",
     "GATE_PARTITIONABLE_DEVICES",
     "GATE_TAINTS",
+    "METADATA_API_VERSION",
+    "METADATA_KIND",
     "NODE_CONFIG_KIND",
     "NODE_FIELD_MANAGER",
+    "POD_CLAIM_ANNOTATION",
     "POOL_SUFFIX",
     "TAINT_PREFIX",
 ]
@@ -63,6 +67,12 @@ CONTAINER_GUARD: Final = "/usr/local/hami/libhami_guard.so"
 CONTAINER_PRELOAD: Final = "/etc/ld.so.preload"
 CONTAINER_LIBRARY_DIRS: Final = ("/usr/lib/x86_64-linux-gnu", "/usr/lib64")
 """glibc's built-in search paths on Debian's and on Red Hat's line: libraries mounted here need no cache and no environment."""
+
+CONTAINER_METADATA_DIR: Final = "/var/run/kubernetes.io/dra-device-attributes"
+METADATA_API_VERSION: Final = "metadata.resource.k8s.io/v1alpha1"
+METADATA_KIND: Final = "DeviceMetadata"
+POD_CLAIM_ANNOTATION: Final = "resource.kubernetes.io/pod-claim-name"
+"""On a claim that was made from a template: its name in the pod."""
 
 CONDITION_READY: Final = "Ready"
 CONDITION_RESOLVED: Final = "Resolved"

@@ -6,17 +6,20 @@ only at what was allocated.  Source of the matching rules: KEP-4381 and `resourc
 applies to `req` and to every `req/sub`, an empty list of requests to all.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from hami_dra.api.k8s import AllocationConfig, AllocationResult, ResourceClaim
-from hami_dra.api.names import CAPACITY_CORES, CAPACITY_MEMORY, DRIVER
+from hami_dra.api.names import CAPACITY_CORES, CAPACITY_MEMORY, DRIVER, POD_CLAIM_ANNOTATION
 from hami_dra.api.quantity import parse_quantity
 from hami_dra.core.errors import ClaimChanged, ClaimNotAllocated
 from hami_dra.core.ids import ClaimUid, DeviceName, PodUid, PoolName, RequestName, ShareId, ShareKey
 
 __all__ = ["Allocation", "AppliedConfig", "Result", "read_allocation"]
+
+_DNS_LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +64,8 @@ class Allocation:
     results: tuple[Result, ...]
     pods: tuple[PodUid, ...] = ()
     """The pods that it is reserved for."""
+    pod_claim: str = ""
+    """Made from a template: what the pod calls it."""
 
 
 def read_allocation(claim: ResourceClaim, *, driver: str = DRIVER) -> Allocation:
@@ -93,7 +98,14 @@ def read_allocation(claim: ResourceClaim, *, driver: str = DRIVER) -> Allocation
             for user in claim.get("status", {}).get("reservedFor", [])
             if user.get("resource") == "pods"
         ),
+        pod_claim=_pod_claim(metadata.get("annotations", {})),
     )
+
+
+def _pod_claim(annotations: Mapping[str, str]) -> str:
+    """As the controller of claims wrote it; it becomes part of a path, so that anything else written there says nothing."""
+    name = annotations.get(POD_CLAIM_ANNOTATION, "")
+    return name if _DNS_LABEL.fullmatch(name) else ""
 
 
 def _distinct_keys(results: list[AllocationResult]) -> list[ShareKey]:

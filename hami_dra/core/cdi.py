@@ -22,6 +22,7 @@ from hami_dra.api.opaque import Isolation
 from hami_dra.api.quantity import format_bytes
 from hami_dra.core.ids import DeviceName
 from hami_dra.core.inventory import DeviceFile, DriverFiles, Inventory, LivePartition
+from hami_dra.core.metadata import brings_metadata, container_path, file_name
 from hami_dra.core.plan import ClaimPlan, PlannedShare
 from hami_dra.core.resolve import ShareSpec
 
@@ -43,6 +44,10 @@ class NodePaths:
     def share_file(self, *, uid: str, key: str, name: str) -> str:
         """Host path of `limits` or `usage` of a share."""
         return f"{self.claims_dir}/{uid}/{key}/{name}"
+
+    def claim_file(self, *, uid: str, name: str) -> str:
+        """Host path of a file of the claim."""
+        return f"{self.claims_dir}/{uid}/{name}"
 
 
 def share_mounts(spec: ShareSpec) -> list[JsonObject]:
@@ -124,7 +129,16 @@ def _device_edits(plan: ClaimPlan, share: PlannedShare, files: tuple[DeviceFile,
         | mount
         for mount in share_mounts(share.spec)
     ]
-    return _edits(files, mounts, [])
+    return _edits(files, mounts + _metadata_mounts(plan, share, paths), [])
+
+
+def _metadata_mounts(plan: ClaimPlan, share: PlannedShare, paths: NodePaths) -> list[JsonObject]:
+    """One for each request that asks: a container gets all devices of the requests that it refers to."""
+    if not brings_metadata(plan, share):
+        return []
+    request = share.spec.base_request
+    host_path = paths.claim_file(uid=plan.uid, name=file_name(request))
+    return [{"hostPath": host_path, "containerPath": container_path(plan, request), "options": list(_READ_ONLY_DATA)}]
 
 
 def _common_edits(drivers: Iterable[DriverFiles], guard_mounts: list[JsonObject]) -> JsonObject:

@@ -25,7 +25,7 @@ from hami_dra.core.layout import Layout, is_as_found
 from hami_dra.core.partitions import counter_set, placements, whole_card
 from hami_dra.core.settings import CardMode, CardSettings, NodeSettings
 
-__all__ = ["CutCard", "Offers", "Size", "cut_card", "device_size"]
+__all__ = ["CutCard", "Offers", "Size", "cut_card", "device_attributes", "device_size"]
 
 _ALL = 100
 _MAX_STRING = 64
@@ -88,7 +88,7 @@ def cut_card(gpu: Gpu, *, settings: CardSettings, layout: Layout) -> CutCard:
     if layout.mode is CardMode.FIXED_SHARES:
         size = device_size(gpu, gpu.memory_bytes, settings, parts=layout.parts)
         names = (fixed_share_name(gpu.name, index) for index in range(layout.parts))
-        attributes = dict(_attributes(gpu, layout, kind="share"))
+        attributes = device_attributes(gpu, kind="share") | _mode(layout)
         return CutCard(devices=tuple(_device(name, attributes, size, settings, layout) for name in names))
     return CutCard(devices=(_whole(gpu, settings, layout),))
 
@@ -99,8 +99,7 @@ def _partitions(gpu: Gpu, settings: CardSettings, layout: Layout) -> CutCard:
     if gpu.mig is not None and gpu.mig.switchable:
         devices.append(_whole(gpu, settings, layout) | {"consumesCounters": [whole_card(gpu)]})
     for place in placements(gpu):
-        attributes = dict(_attributes(gpu, layout, kind="mig"))
-        attributes |= _of_partition(gpu, place.profile.name)
+        attributes = device_attributes(gpu, kind="mig", profile=place.profile.name) | _mode(layout)
         size = device_size(gpu, place.profile.memory_bytes, settings)
         device = _device(place.partition.name, attributes, size, settings, layout)
         devices.append(device | {"consumesCounters": [place.consumption]})
@@ -110,14 +109,14 @@ def _partitions(gpu: Gpu, settings: CardSettings, layout: Layout) -> CutCard:
 def _instance(gpu: Gpu, instance: MigInstance, settings: CardSettings, layout: Layout) -> Device:
     """A MIG instance that somebody else made and keeps."""
     name = Partition(gpu=gpu.name, profile=instance.profile, start=instance.start).name
-    attributes = dict(_attributes(gpu, layout, kind="mig")) | _of_partition(gpu, instance.profile)
+    attributes = device_attributes(gpu, kind="mig", profile=instance.profile) | _mode(layout)
     attributes["uuid"] = Attribute(string=instance.uuid)
     return _device(name, attributes, device_size(gpu, instance.memory_bytes, settings), settings, layout)
 
 
 def _whole(gpu: Gpu, settings: CardSettings, layout: Layout) -> Device:
     size = device_size(gpu, gpu.memory_bytes, settings)
-    return _device(gpu.name, dict(_attributes(gpu, layout, kind="gpu")), size, settings, layout)
+    return _device(gpu.name, device_attributes(gpu, kind="gpu") | _mode(layout), size, settings, layout)
 
 
 def _device(
@@ -160,15 +159,22 @@ def _cores_policy(size: Size, settings: CardSettings) -> RequestPolicy:
     }
 
 
-def _of_partition(gpu: Gpu, profile: str) -> dict[str, Attribute]:
-    return {"migProfile": Attribute(string=profile), "parentUUID": Attribute(string=gpu.uuid)}
+def _mode(layout: Layout) -> dict[str, Attribute]:
+    return {ATTRIBUTE_MODE: Attribute(string=str(layout.mode))}
 
 
-def _attributes(gpu: Gpu, layout: Layout, *, kind: str) -> Iterator[tuple[str, Attribute]]:
+def device_attributes(gpu: Gpu, *, kind: str, profile: str | None = None) -> dict[str, Attribute]:
+    """What a device of the card is, however the card is offered: `kind` is `gpu`, `share` or `mig`, which has a profile."""
+    attributes = dict(_attributes(gpu, kind=kind))
+    if profile is not None:
+        attributes |= {"migProfile": Attribute(string=profile), "parentUUID": Attribute(string=gpu.uuid)}
+    return attributes
+
+
+def _attributes(gpu: Gpu, *, kind: str) -> Iterator[tuple[str, Attribute]]:
     strings = {
         "vendor": gpu.vendor,
         "type": kind,
-        ATTRIBUTE_MODE: str(layout.mode),
         "uuid": None if kind == "mig" else gpu.uuid,
         "productName": gpu.product_name,
         "brand": gpu.brand,

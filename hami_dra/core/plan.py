@@ -114,6 +114,8 @@ class ClaimPlan:
     shares: tuple[PlannedShare, ...]
     pods: tuple[PodUid, ...] = ()
     """Where the kernel holds a share: the pods that it holds to it."""
+    pod_claim: str = ""
+    """Made from a template: what the pod calls it."""
 
     def cdi_device(self, share: PlannedShare) -> str:
         """Name of the share's device in the claim's CDI spec."""
@@ -149,6 +151,7 @@ def plan_claim(
         uid=allocation.uid,
         shares=shares,
         pods=allocation.pods if held else (),
+        pod_claim=allocation.pod_claim,
     )
 
 

@@ -53,6 +53,7 @@ def to_json(plan: ClaimPlan) -> str:
             "name": plan.name,
             "uid": plan.uid,
             "pods": plan.pods,
+            "podClaim": plan.pod_claim,
             "shares": [
                 {
                     "request": share.spec.request,
@@ -69,6 +70,7 @@ def to_json(plan: ClaimPlan) -> str:
                     "oversubscriptionBytes": share.spec.oversubscription_bytes,
                     "limitMemoryBytes": share.spec.limit_memory_bytes,
                     "limitCores": share.spec.limit_cores_percent,
+                    "deviceMetadata": share.spec.device_metadata,
                     "offeredMemoryBytes": share.offered.memory_bytes,
                     "offeredCores": share.offered.cores_percent,
                     "gpuUUID": share.gpu_uuid,
@@ -96,6 +98,7 @@ def from_json(text: str) -> ClaimPlan:
             name=record["name"],
             uid=ClaimUid(record["uid"]),
             pods=tuple(PodUid(pod) for pod in record.get("pods", ())),
+            pod_claim=record.get("podClaim", ""),
             shares=tuple(
                 PlannedShare(
                     spec=ShareSpec(
@@ -113,6 +116,7 @@ def from_json(text: str) -> ClaimPlan:
                         oversubscription_bytes=share.get("oversubscriptionBytes", 0),
                         limit_memory_bytes=share.get("limitMemoryBytes"),
                         limit_cores_percent=share.get("limitCores"),
+                        device_metadata=share.get("deviceMetadata", False),
                     ),
                     gpu_uuid=GpuUuid(share["gpuUUID"]),
                     device_memory_bytes=share["deviceMemoryBytes"],

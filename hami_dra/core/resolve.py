@@ -16,7 +16,7 @@ from hami_dra.core.inventory import fixed_share_index
 
 __all__ = ["ShareSpec", "resolve"]
 
-_MERGED = ("isolation", "qos", "priority")
+_MERGED = ("isolation", "qos", "priority", "deviceMetadata")
 _LIMITS = ("memory", "cores")
 
 
@@ -43,6 +43,8 @@ class ShareSpec:
     """Of a fixed share: so much of its memory; None: all of it."""
     limit_cores_percent: int | None = None
     """Of a fixed share: so much of its cores; None: all of them."""
+    device_metadata: bool = False
+    """Whether its containers find a file that describes it (KEP-5304)."""
 
     @property
     def base_request(self) -> str:
@@ -63,7 +65,7 @@ def _share(allocation: Allocation, result: Result) -> ShareSpec:
     where = f"claim {allocation.namespace}/{allocation.name}, request {result.request}"
     merged = _merge(where, result)
     if result.admin_access:
-        return _monitor(result)
+        return _monitor(result, merged)
     fixed = fixed_share_index(result.device) is not None
     whole = result.share_id is None and not fixed
     limits = merged.limits or Limits()
@@ -97,10 +99,11 @@ def _share(allocation: Allocation, result: Result) -> ShareSpec:
         oversubscription_bytes=beyond,
         limit_memory_bytes=limits.memory,
         limit_cores_percent=limits.cores,
+        device_metadata=bool(merged.deviceMetadata),
     )
 
 
-def _monitor(result: Result) -> ShareSpec:
+def _monitor(result: Result, merged: GpuConfig) -> ShareSpec:
     """Admin access (KEP-5018): the device as it is, in use or not; nothing is consumed, so nothing is held.
 
     What the scheduler wrote down is kept, to tell this allocation from another.
@@ -118,6 +121,7 @@ def _monitor(result: Result) -> ShareSpec:
         qos=Qos.BEST_EFFORT,
         priority=Priority.NORMAL,
         oversubscription_bytes=0,
+        device_metadata=bool(merged.deviceMetadata),
     )
 
 

@@ -1,4 +1,4 @@
-"""Share files: `claims/<claimUID>/<share>/{limits,usage}` and, beside them, what the claim was promised.
+"""Share files: `claims/<claimUID>/<share>/{limits,usage}` and, beside them, what the claim was promised and what it may read.
 
 `limits` is complete before a container can see it; what changes later is left to `host.live_shares`.  `usage` belongs to the
 processes of the share, so one that exists is never touched.  `claim.json` repeats the ledger's record, so that a lost ledger
@@ -8,6 +8,7 @@ directories can be entered but not listed.
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from hami_dra._gen import abi
@@ -25,6 +26,7 @@ _DIRECTORY_MODE = 0o711
 _LIMITS_MODE = 0o644
 """Writable by this program, which may have no capability that overrides modes; containers mount it read-only."""
 _USAGE_MODE = 0o666
+_TEXT_MODE = 0o644
 _RECORD_MODE = 0o600
 
 
@@ -43,8 +45,8 @@ class ShareDirectory:
         """
         make_directory(self._path, mode=_DIRECTORY_MODE)
 
-    def ensure(self, plan: ClaimPlan, *, boot: str) -> None:
-        """Make whatever the claim's shares lack; what is there stays as it is.
+    def ensure(self, plan: ClaimPlan, *, boot: str, texts: Mapping[str, str]) -> None:
+        """Make whatever the claim's shares lack, and `texts`, which its containers may read; what is there stays as it is.
 
         Raises:
             NodeStateError: something could not be written.
@@ -53,6 +55,9 @@ class ShareDirectory:
         make_directory(directory, mode=_DIRECTORY_MODE)
         for share in plan.shares:
             self._ensure_share(directory, share)
+        for name, text in texts.items():
+            if not (directory / name).exists():
+                write_atomic(directory / name, text.encode(), mode=_TEXT_MODE)
         record = directory / _RECORD
         if not record.exists():
             write_atomic(record, f'{{"boot":{json.dumps(boot)},"plan":{to_json(plan)}}}'.encode(), mode=_RECORD_MODE)

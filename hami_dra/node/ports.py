@@ -137,8 +137,8 @@ class Ledger(Protocol):
 class ShareFiles(Protocol):
     """Limits and usage files."""
 
-    def ensure(self, plan: ClaimPlan, *, boot: str) -> None:
-        """Make whatever lacks; what is there stays as it is."""
+    def ensure(self, plan: ClaimPlan, *, boot: str, texts: Mapping[str, str]) -> None:
+        """Make whatever lacks, `texts` by their names too; what is there stays as it is."""
         ...
 
     def remove(self, uid: ClaimUid) -> None:

@@ -35,6 +35,7 @@ from hami_dra.core.errors import (
 )
 from hami_dra.core.ids import ClaimUid, PoolName, ShareId
 from hami_dra.core.inventory import Inventory, card_of
+from hami_dra.core.metadata import metadata_files
 from hami_dra.core.plan import ClaimPlan, plan_claim
 from hami_dra.core.record import Entry, Phase
 from hami_dra.core.resolve import resolve
@@ -198,7 +199,7 @@ class NodeState:
                     f"claim {plan.namespace}/{plan.name}: device {share.spec.device} is gone from this node"
                 )
         live = self._cutting.find(plan)
-        self._shares.ensure(plan, boot=self._boot)
+        self._shares.ensure(plan, boot=self._boot, texts=metadata_files(plan, inventory))
         self._cdi.write(plan.uid, claim_spec(plan, inventory, self._paths, live=live))
 
     def _read(self, ref: ClaimRef, *, patience_s: float) -> ResourceClaim:
@@ -268,7 +269,7 @@ class NodeState:
                 plan, live = self._cutting.cut(plan, inventory)
             self._caps.hold(plan)
             with self._step("shares"):
-                self._shares.ensure(plan, boot=self._boot)
+                self._shares.ensure(plan, boot=self._boot, texts=metadata_files(plan, inventory))
             with self._step("cdi"):
                 self._cdi.write(plan.uid, claim_spec(plan, inventory, self._paths, live=live))
             with self._step("complete"):

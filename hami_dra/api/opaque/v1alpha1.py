@@ -88,6 +88,10 @@ class GpuConfig(BaseModel):
         default=None, strict=False, description="Who goes first among the shares of one card. Default: Normal."
     )
     memory: Memory | None = Field(default=None, description="How the share's memory behaves.")
+    deviceMetadata: bool | None = Field(  # noqa: N815 - Kubernetes spelling
+        default=None,
+        description="Whether containers find a file with the attributes of device and share (KEP-5304). Default: false.",
+    )
     limits: Limits | None = Field(
         default=None,
         description="Less than a fixed share has; only for fixed shares, whose size no request can choose.",

@@ -71,7 +71,7 @@ def main(root: Path, claims: Path, *shares: str) -> None:
     directory = ShareDirectory(claims)
     directory.check()
     for plan in plans:
-        directory.ensure(plan, boot=BOOT)
+        directory.ensure(plan, boot=BOOT, texts={})
     with Group("arbiter") as group:
         arbiter = Arbiter(
             shares=LiveShares(claims, lock=claims.parent / "limits.lock"),
