@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from hami_dra._lib.clock import SYSTEM_CLOCK
 from hami_dra.api.names import DRIVER
 from hami_dra.app.http import serve_http
 from hami_dra.app.node_config import ConfigOptions, follow_node_config, new_node_config
@@ -128,7 +127,6 @@ def start_node(group: Group, options: NodeOptions, transport: Transport) -> None
         pool=PublishedPool(name=pool_name(node), offers=lambda: publisher.offers()),  # noqa: PLW0108 - it comes below
         wait=group.wait,
         observe=metrics.observe_step,
-        clock=SYSTEM_CLOCK,
     )
     recovery = Recovery(state=state, discovery=discovery, files=files)
     recovery.recover()
@@ -144,6 +142,7 @@ def start_node(group: Group, options: NodeOptions, transport: Transport) -> None
         group=group,
         node=node,
         state_dir=options.state_dir,
+        kubelet_root=options.kubelet_root,
         files=files,
         vendors=vendors,
         discovery=discovery,

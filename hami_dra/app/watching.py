@@ -17,11 +17,13 @@ from hami_dra.host.process_table import ProcessTable
 from hami_dra.host.processes import ShareProcesses
 from hami_dra.node.arbiter import Arbiter
 from hami_dra.node.attributor import Attributor
+from hami_dra.node.containers import Containers
 from hami_dra.node.device_events import DeviceEvents
 from hami_dra.node.device_metrics import DeviceCollector
 from hami_dra.node.device_monitor import DeviceMonitor
 from hami_dra.node.health_stream import HealthStream
 from hami_dra.node.ports import Attribution
+from hami_dra.node.share_labels import ShareLabels
 from hami_dra.node.share_metrics import ShareCollector
 from hami_dra.node.watchdog import Watchdog
 from hami_dra.node.watchdog_metrics import WatchdogCollector
@@ -51,6 +53,7 @@ class Watching:
     group: Group
     node: NodeName
     state_dir: Path
+    kubelet_root: Path
     files: NodeFiles
     vendors: Vendors
     discovery: Discovery
@@ -100,6 +103,9 @@ class Watching:
         ledger = self.files.ledger
         self.metrics.count_shares(lambda: sum(len(entry.plan.shares) for entry in ledger.entries()))
         claims_dir = self.state_dir / "claims"
+        processes = ShareProcesses(claims_dir, kubelet_root=self.kubelet_root)
+        container = Containers(processes.containers).name if attribution else None
+        labels = ShareLabels(pods=self.consumers.names, container=container)
         live = LiveShares(claims_dir, lock=self.state_dir / "limits.lock")
         self.registry.register(
             ShareCollector(
@@ -107,7 +113,7 @@ class Watching:
                 boot=self.files.boot,
                 usage=live.usage,
                 inventory=lambda: self.discovery.latest,
-                pods=self.consumers.names,
+                labels=labels,
             )
         )
         watchdog = self._watchdog(claims_dir, settings) if attribution else None
@@ -123,7 +129,7 @@ class Watching:
         )
         self.group.spawn("arbiter", arbiter.run)
         if watchdog is not None:
-            self.registry.register(WatchdogCollector(watchdog, pods=self.consumers.names))
+            self.registry.register(WatchdogCollector(watchdog, labels=labels))
             self.group.spawn("watchdog", watchdog.run)
 
     def _attribution(self, claims_dir: Path) -> Attribution:

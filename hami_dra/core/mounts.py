@@ -1,9 +1,11 @@
-"""Which shares a process has, read from its mounts.
+"""Which shares a process has, and which container of a pod it is of, read from its mounts.
 
 Every container of a share has the share's usage file mounted at `/run/hami/<share>/usage`, straight from the node's state
 directory.  `/proc/<pid>/mountinfo` names that file by device and by path within its file system; neither can be forged by
 who cannot write the state directory itself.  That beats cgroup paths, whose form depends on runtime, driver and version,
-and lists of pods, which grow after Prepare.  Source: proc_pid_mountinfo(5).
+and lists of pods, which grow after Prepare.  Kubelet gives each container a file for its last words in a directory that is called
+after the container; where that is mounted says what the container is called.  Source: proc_pid_mountinfo(5), kubelet's
+`makeMounts` and `GetPodContainerDir`.
 """
 
 import re
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 from hami_dra.api.names import CONTAINER_SHARES_DIR
 from hami_dra.core.ids import ClaimUid, ShareKey
 
-__all__ = ["Place", "locate", "shares_of"]
+__all__ = ["Place", "container_of", "locate", "shares_of"]
 
 _LINE = re.compile(r"\d+ \d+ (?P<device>\d+:\d+) (?P<root>/\S*) (?P<point>/\S*) ")
 _ESCAPE = re.compile(r"\\([0-7]{3})")
@@ -50,6 +52,16 @@ def shares_of(mountinfo: str, claims: Place) -> frozenset[tuple[ClaimUid, ShareK
         if len(parts) == 3 and parts[2] == "usage" and point == f"{CONTAINER_SHARES_DIR}/{parts[1]}/usage":  # noqa: PLR2004 - claim, share, file
             found.add((ClaimUid(parts[0]), ShareKey(parts[1])))
     return frozenset(found)
+
+
+def container_of(mountinfo: str, kubelet: Place) -> str | None:
+    """The container's name in its pod; None outside of containers.  `kubelet` is kubelet's directory."""
+    for device, root, _ in _mounts(mountinfo):
+        parts = (_below(root, kubelet.path) or "").split("/")
+        # pods/<uid>/containers/<name>/<file>
+        if device == kubelet.device and len(parts) == 5 and (parts[0], parts[2]) == ("pods", "containers"):  # noqa: PLR2004 - as above
+            return parts[3]
+    return None
 
 
 def _mounts(mountinfo: str) -> Iterable[tuple[str, str, str]]:

@@ -1,13 +1,15 @@
-"""Which shares the processes of this node have, by procfs.
+"""Which shares the processes of this node have, and in which containers, by procfs.
 
 Sees the processes of the pid namespace whose procfs is mounted: all of the node's where the pod has `hostPID`.  Needs no
 privilege: `/proc/<pid>/mountinfo` is open to everybody.  A process that ended meanwhile has no shares.
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
+from hami_dra.api.names import DRIVER
 from hami_dra.core.ids import ClaimUid, ShareKey
-from hami_dra.core.mounts import Place, locate, shares_of
+from hami_dra.core.mounts import Place, container_of, locate, shares_of
 
 __all__ = ["ShareProcesses"]
 
@@ -15,31 +17,69 @@ _KNOWN = 4096
 """More processes than that on one node's cards are looked up again and again."""
 
 
+class _Process(NamedTuple):
+    shares: frozenset[tuple[ClaimUid, ShareKey]]
+    container: str | None
+
+
 class ShareProcesses:
     """Call it with a pid.  Not for several threads at once."""
 
-    def __init__(self, claims_dir: Path, *, proc: Path = Path("/proc")) -> None:
-        """`claims_dir` is the directory of all share files, as this process sees it."""
+    def __init__(
+        self, claims_dir: Path, *, kubelet_root: Path = Path("/var/lib/kubelet"), proc: Path = Path("/proc")
+    ) -> None:
+        """Look there.
+
+        Args:
+            claims_dir: the directory of all share files, as this process sees it.
+            kubelet_root: kubelet's; this process sees the driver's own directory below it.
+            proc: where procfs is mounted.
+        """
         self._proc = proc
-        self._claims: Place | None = locate(_read(proc / "self" / "mountinfo"), str(claims_dir.resolve()))
-        self._known: dict[tuple[int, str], frozenset[tuple[ClaimUid, ShareKey]]] = {}
+        mounts = _read(proc / "self" / "mountinfo")
+        self._claims: Place | None = locate(mounts, str(claims_dir.resolve()))
+        self._kubelet = _above(locate(mounts, str(kubelet_root / "plugins" / DRIVER)))
+        self._known: dict[tuple[int, str], _Process] = {}
 
     def __call__(self, pid: int) -> frozenset[tuple[ClaimUid, ShareKey]]:
         """The shares of that process; none where it cannot be told."""
-        if self._claims is None:
-            return frozenset()
-        process = (pid, _started(_read(self._proc / str(pid) / "stat")))
-        shares = self._known.get(process)
-        if shares is None:
-            shares = shares_of(_read(self._proc / str(pid) / "mountinfo"), self._claims)
-            if len(self._known) >= _KNOWN:
-                self._known.clear()
-            self._known[process] = shares
-        return shares
+        return self._look(pid).shares
 
     def claims(self) -> set[ClaimUid]:
         """The claims of which some process that can be seen has a share with files."""
-        return {uid for path in self._proc.iterdir() if path.name.isdecimal() for uid, _ in self(int(path.name))}
+        return {uid for pid in self._pids() for uid, _ in self(pid)}
+
+    def containers(self) -> dict[tuple[ClaimUid, ShareKey], set[str]]:
+        """Names of the containers in which processes that can be seen have which share with files."""
+        found: dict[tuple[ClaimUid, ShareKey], set[str]] = {}
+        for pid in self._pids():
+            process = self._look(pid)
+            for share in process.shares if process.container else ():
+                found.setdefault(share, set()).add(process.container or "")
+        return found
+
+    def _pids(self) -> list[int]:
+        return [int(path.name) for path in self._proc.iterdir() if path.name.isdecimal()]
+
+    def _look(self, pid: int) -> _Process:
+        if self._claims is None:
+            return _Process(frozenset(), None)
+        process = (pid, _started(_read(self._proc / str(pid) / "stat")))
+        known = self._known.get(process)
+        if known is None:
+            mounts = _read(self._proc / str(pid) / "mountinfo")
+            shares = shares_of(mounts, self._claims)
+            known = _Process(shares, container_of(mounts, self._kubelet) if shares and self._kubelet else None)
+            if len(self._known) >= _KNOWN:
+                self._known.clear()
+            self._known[process] = known
+        return known
+
+
+def _above(plugin: Place | None) -> Place | None:
+    """Kubelet's directory, above that of the driver; None where it is called otherwise on its file system."""
+    path = "" if plugin is None else plugin.path.removesuffix(f"/plugins/{DRIVER}")
+    return None if plugin is None or path == plugin.path else Place(plugin.device, path or "/")
 
 
 def _read(path: Path) -> str:

@@ -6,6 +6,7 @@ What cannot be read is `Unknown` with the API server's words; only an API server
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from hami_dra.core.doctor.view import Right, Seen, Unknown
 from hami_dra.core.errors import ApiUnavailable, KubeError, NotFound
@@ -53,7 +54,7 @@ def survey(
     """
     if namespace:
         group, _, resource = path.rpartition("/")
-        path = f"{group}/namespaces/{namespace}/{resource}"
+        path = f"{group}/namespaces/{quote(namespace, safe='')}/{resource}"
     chosen = {
         "labelSelector": labels,
         "fieldSelector": f"metadata.name={name}" if name else fields,

@@ -20,12 +20,12 @@ from hami_dra.core.inventory import Inventory
 from hami_dra.core.plan import ClaimPlan, PlannedShare
 from hami_dra.core.record import Entry
 from hami_dra.core.usage import Usage
+from hami_dra.node.share_labels import SHARE_LABELS
 
-__all__ = ["SHARE_LABELS", "ShareCollector", "share_labels"]
+__all__ = ["ShareCollector"]
 
 _log = logging.getLogger(__name__)
 
-SHARE_LABELS: Final = ("namespace", "pod", "claim", "request", "device", "share")
 _MOST_S: Final = 1e9
 """Thirty years: no share has used more GPU time."""
 
@@ -45,11 +45,6 @@ class _Share:
     usage: Usage | None
 
 
-def share_labels(plan: ClaimPlan, share: PlannedShare, *, pod: str) -> tuple[str, ...]:
-    """Values of `SHARE_LABELS`."""
-    return plan.namespace, pod, plan.name, share.spec.base_request, share.spec.device, share.spec.key
-
-
 class ShareCollector(Collector):
     """Asks ledger and usage files at each scrape."""
 
@@ -60,7 +55,7 @@ class ShareCollector(Collector):
         boot: str,
         usage: Callable[[ClaimUid, ShareKey], Usage | None],
         inventory: Callable[[], Inventory | None],
-        pods: Callable[[ClaimUid], tuple[str, ...]],
+        labels: Callable[[ClaimPlan, PlannedShare], tuple[str, ...]],
     ) -> None:
         """Look there.
 
@@ -69,13 +64,13 @@ class ShareCollector(Collector):
             boot: id of the running boot: rows of another one are nothing.
             usage: what the guards of a share say.
             inventory: the newest one.
-            pods: names of the pods that use a claim, as far as they are known.
+            labels: whose a share is.
         """
         self._ledger = ledger
         self._boot = boot
         self._usage = usage
         self._inventory = inventory
-        self._pods = pods
+        self._labels = labels
 
     def describe(self) -> Iterable[Metric]:
         """Names only: nothing is asked for a registration."""
@@ -108,11 +103,9 @@ class ShareCollector(Collector):
     def _shares(self) -> Iterator[_Share]:
         for entry in self._ledger.entries():
             if entry.boot == self._boot:
-                pods = self._pods(entry.plan.uid)
-                pod = pods[0] if len(pods) == 1 else ""
                 for planned in entry.plan.shares:
                     yield _Share(
-                        labels=share_labels(entry.plan, planned, pod=pod),
+                        labels=self._labels(entry.plan, planned),
                         planned=planned,
                         usage=self._usage(entry.plan.uid, planned.spec.key),
                     )

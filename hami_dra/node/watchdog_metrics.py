@@ -9,8 +9,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from hami_dra.core.ids import ClaimUid
-from hami_dra.node.share_metrics import SHARE_LABELS, share_labels
+from hami_dra.core.plan import ClaimPlan, PlannedShare
+from hami_dra.node.share_labels import SHARE_LABELS
 from hami_dra.node.watchdog import Watchdog
 
 __all__ = ["WatchdogCollector"]
@@ -23,11 +23,11 @@ class WatchdogCollector(Collector):
         self,
         watchdog: Watchdog,
         *,
-        pods: Callable[[ClaimUid], tuple[str, ...]],
+        labels: Callable[[ClaimPlan, PlannedShare], tuple[str, ...]],
     ) -> None:
-        """Ask `watchdog`; `pods` names the pods of a claim."""
+        """Ask `watchdog`; `labels` says whose a share is."""
         self._watchdog = watchdog
-        self._pods = pods
+        self._labels = labels
 
     def collect(self) -> Iterable[Metric]:
         """All of it."""
@@ -47,8 +47,7 @@ class WatchdogCollector(Collector):
             labels=(*SHARE_LABELS, "limit"),
         )
         for share in self._watchdog.shares():
-            pods = self._pods(share.plan.uid)
-            labels = share_labels(share.plan, share.planned, pod=pods[0] if len(pods) == 1 else "")
+            labels = self._labels(share.plan, share.planned)
             memory.add_metric(labels, share.state.memory_bytes)
             busy.add_metric(labels, share.state.busy)
             above.add_metric((*labels, "memory"), float(share.state.memory.raised))

@@ -83,7 +83,8 @@ def report_lines(findings: Sequence[Finding]) -> list[str]:
         if each.advice:
             lines.append(f"{'':7}  {'':{width}}  -> {each.advice}")
     counts = _counts(findings)
-    return [*lines, "", f"{counts['problem']} problems, {counts['warning']} warnings, {counts['ok']} ok"]
+    said = [_count(counts["problem"], "problem"), _count(counts["warning"], "warning"), f"{counts['ok']} ok"]
+    return [*lines, "", ", ".join(said)]
 
 
 def report_json(findings: Sequence[Finding]) -> JsonObject:
@@ -97,6 +98,10 @@ def report_json(findings: Sequence[Finding]) -> JsonObject:
 def exit_status(findings: Sequence[Finding]) -> int:
     """0 where nothing is a problem, else 1."""
     return int(any(each.level is Level.PROBLEM for each in findings))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _counts(findings: Sequence[Finding]) -> dict[str, int]:

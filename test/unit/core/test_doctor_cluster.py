@@ -363,7 +363,7 @@ def test_a_report_has_a_line_for_each_finding_and_one_for_what_to_do() -> None:
         "problem  ledger            broken",
         "                           -> mend it",
         "",
-        "1 problems, 0 warnings, 1 ok",
+        "1 problem, 0 warnings, 1 ok",
     ]
     assert exit_status(findings) == 1
     report = report_json(findings)

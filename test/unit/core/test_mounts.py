@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hami_dra.core.mounts import Place, locate, shares_of
+from hami_dra.core.mounts import Place, container_of, locate, shares_of
 
 CLAIMS = Place("8:1", "/lib/hami-dra/claims")
 NODE = """22 1 0:21 / /proc rw,relatime - proc proc rw
@@ -71,3 +71,29 @@ def test_nonsense_is_no_mount(text: str) -> None:
     """Whatever stands there, reading it ends."""
     assert shares_of(text, CLAIMS) == frozenset()
     locate(text, "/a/b")
+
+
+LAST_WORDS = "/lib/kubelet/pods/3f-1/containers/trainer/0a1b2c3d"
+
+
+@pytest.mark.parametrize(
+    ("root", "device", "name"),
+    [
+        (LAST_WORDS, "8:1", "trainer"),
+        (LAST_WORDS, "8:2", None),
+        ("/tmp" + LAST_WORDS, "8:1", None),
+        ("/lib/kubelet/pods/3f-1/volumes/kubernetes.io~empty-dir/v" + LAST_WORDS, "8:1", None),
+        ("/lib/kubelet/pods/3f-1/etc-hosts", "8:1", None),
+        ("/lib/kubelet", "8:1", None),
+    ],
+)
+def test_a_container_is_called_as_kubelet_called_its_directory(root: str, device: str, name: str | None) -> None:
+    """Wherever it is mounted; a volume that a tenant fills with such names is none."""
+    mounts = NODE + line() + line(root, "/dev/termination-log", device)
+    assert container_of(mounts, Place("8:1", "/lib/kubelet")) == name
+
+
+def test_a_file_system_of_kubelets_own_has_its_directory_as_root() -> None:
+    """As where /var/lib/kubelet is a disk."""
+    mounts = line("/pods/3f-1/containers/trainer/0a1b2c3d", "/dev/termination-log")
+    assert container_of(mounts, Place("8:1", "/")) == "trainer"

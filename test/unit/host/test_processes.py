@@ -44,6 +44,32 @@ def test_the_claims_in_use_are_those_of_all_processes(proc: Path, tmp_path: Path
     assert ShareProcesses(tmp_path / "state" / "claims", proc=proc).claims() == {"uid-1", "uid-2"}
 
 
+LAST_WORDS = "613 590 8:2 /lib/kubelet/pods/3f-1/containers/NAME/0a1b /dev/termination-log rw - xfs /dev/sdc rw\n"
+
+
+@pytest.mark.parametrize(
+    ("kubelet", "expected"),
+    [
+        ("31 1 8:2 /lib/kubelet/plugins/gpu.hami.io ROOT/plugins/gpu.hami.io rw - xfs /dev/sdc rw\n", {"a", "b"}),
+        ("31 1 8:2 /lib/elsewhere ROOT/plugins/gpu.hami.io rw - xfs /dev/sdc rw\n", None),
+        ("", None),
+    ],
+)
+def test_containers_are_known_by_what_kubelet_mounts(
+    proc: Path, tmp_path: Path, kubelet: str, expected: set[str] | None
+) -> None:
+    """Two of a share, none of a process outside of pods; unknown where kubelet's directory is not found."""
+    state = (proc / "self" / "mountinfo").read_text()
+    process(proc, "self", state + kubelet.replace("ROOT", str(tmp_path / "kubelet")))
+    process(proc, 7, USAGE + LAST_WORDS.replace("NAME", "a"))
+    process(proc, 8, USAGE + LAST_WORDS.replace("NAME", "b"))
+    process(proc, 9, USAGE)
+    process(proc, 10, LAST_WORDS.replace("NAME", "c"))
+    shares = ShareProcesses(tmp_path / "state" / "claims", kubelet_root=tmp_path / "kubelet", proc=proc)
+    assert shares.containers() == ({} if expected is None else {("uid-1", "gpu-s1"): expected})
+    assert shares(7) == {("uid-1", "gpu-s1")}
+
+
 def test_a_pid_that_is_used_again_is_another_process(proc: Path, tmp_path: Path) -> None:
     """What is known of a process is kept as long as it lives."""
     process(proc, 7, USAGE)

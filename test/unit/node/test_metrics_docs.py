@@ -13,7 +13,8 @@ from hami_dra.core.ids import DeviceName
 from hami_dra.node.config_metrics import ConfigMetrics
 from hami_dra.node.device_metrics import DeviceCollector
 from hami_dra.node.metrics import NodeMetrics
-from hami_dra.node.share_metrics import SHARE_LABELS, ShareCollector
+from hami_dra.node.share_labels import SHARE_LABELS
+from hami_dra.node.share_metrics import ShareCollector
 from hami_dra.node.watchdog_metrics import WatchdogCollector
 
 __all__ = ["bench"]
@@ -62,11 +63,14 @@ def test_the_page_lists_what_is_exported(bench: Bench) -> None:
             return {(DeviceName("d"), "k", "v"): 1}
 
     registry.register(DeviceCollector(Source()))
-    pods = bench.consumers.names
-    registry.register(WatchdogCollector(bench.watchdog, pods=pods))
+    registry.register(WatchdogCollector(bench.watchdog, labels=bench.labels))
     registry.register(
         ShareCollector(
-            ledger=rig.ledger, boot=rig.boot, usage=bench.live.usage, inventory=lambda: rig.discovery.latest, pods=pods
+            ledger=rig.ledger,
+            boot=rig.boot,
+            usage=bench.live.usage,
+            inventory=lambda: rig.discovery.latest,
+            labels=bench.labels,
         )
     )
     assert {name: (kind, labels) for name, kind, labels in exported(registry)} == documented()

@@ -77,6 +77,15 @@ def test_a_claim_of_several_pods_names_none_of_them(bench: Bench) -> None:
     assert bench.metric("hami_dra_share_memory_bytes", pod="") == 8 * GIB
 
 
+def test_the_container_is_named_where_there_is_one(bench: Bench) -> None:
+    """And is empty where there are several, or nobody can tell."""
+    bench.prepare("a")
+    bench.container = "trainer"
+    assert bench.metric("hami_dra_share_memory_bytes", container="trainer") == 8 * GIB
+    bench.container = ""
+    assert bench.metric("hami_dra_share_memory_bytes", container="") == 8 * GIB
+
+
 def test_what_kubelet_unprepares_is_forgotten(bench: Bench) -> None:
     """A failed claim was never known."""
     uid, _ = bench.prepare("a")
@@ -103,7 +112,7 @@ def test_rows_of_another_boot_are_nothing(bench: Bench) -> None:
                 boot="another boot",
                 usage=bench.live.usage,
                 inventory=lambda: bench.rig.discovery.latest,
-                pods=bench.consumers.names,
+                labels=bench.labels,
             )
         )
         assert registry.get_sample_value("hami_dra_device_shares", {"device": gpu().name}) == 0

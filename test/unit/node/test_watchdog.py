@@ -22,6 +22,7 @@ from hami_dra.node.attributor import Attributor
 from hami_dra.node.consumers import Consumers
 from hami_dra.node.metrics import NodeMetrics
 from hami_dra.node.ports import Attribution
+from hami_dra.node.share_labels import ShareLabels
 from hami_dra.node.share_metrics import ShareCollector
 from hami_dra.node.watchdog import Watchdog
 from hami_dra.node.watchdog_metrics import WatchdogCollector
@@ -119,15 +120,17 @@ class Bench:
             clock=self.clock,
         )
         self.live = LiveShares(rig.claims_dir, lock=rig.directory / "limits.lock")
+        self.container = "main"
+        self.labels = ShareLabels(pods=self.consumers.names, container=lambda _uid, _key: self.container)
         self.registry = CollectorRegistry()
-        self.registry.register(WatchdogCollector(self.watchdog, pods=self.consumers.names))
+        self.registry.register(WatchdogCollector(self.watchdog, labels=self.labels))
         self.registry.register(
             ShareCollector(
                 ledger=rig.ledger,
                 boot=rig.boot,
                 usage=self.live.usage,
                 inventory=lambda: rig.discovery.latest,
-                pods=self.consumers.names,
+                labels=self.labels,
             )
         )
 
@@ -149,6 +152,7 @@ class Bench:
         share = {
             "namespace": "ml",
             "pod": "a-pod",
+            "container": "main",
             "claim": "a",
             "request": "gpu",
             "device": gpu().name,
