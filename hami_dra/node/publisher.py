@@ -7,7 +7,7 @@ read back all the same.  What the slices say is for `core.slices`, which writes 
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hami_dra._lib.backoff import Backoff
@@ -34,7 +34,7 @@ __all__ = ["Publisher", "PublisherInputs", "PublisherOptions"]
 _log = logging.getLogger(__name__)
 
 _QUIET_WRITES = 3
-"""So many publications a minute are everyday life; more look like somebody who publishes something else."""
+"""So often a minute may be put back what somebody else changed; more look like somebody who publishes something else."""
 _QUIET_CAP_S = 30.0
 _MINUTE_S = 60.0
 _FIRST_LOOK_S = 1.0
@@ -70,7 +70,7 @@ class PublisherInputs:
 
 @dataclass(slots=True)
 class _Recent:
-    """When slices were written in the last minute."""
+    """When in the last minute slices were written anew of which nothing was to change."""
 
     times: list[float] = field(default_factory=list)
 
@@ -133,6 +133,7 @@ class Publisher:
         self._seen: Inventory | None = None
         self._held: frozenset[DeviceName] = frozenset()
         self._observed: list[ResourceSlice] = []
+        self._written: Sequence[ResourceSliceSpec] | None = None
 
     @property
     def published(self) -> bool:
@@ -230,7 +231,9 @@ class Publisher:
                 self._slices.delete(item)
         if not changes:
             return frozenset()
-        self._recent.times.append(self._clock.monotonic())
+        if desired.slices == self._written:
+            self._recent.times.append(self._clock.monotonic())
+        self._written = desired.slices
         return self._write(changes)
 
     def _report(self, desired: Desired, server: Server) -> None:

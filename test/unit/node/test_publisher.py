@@ -353,6 +353,20 @@ def test_a_node_that_is_not_registered_yet(world: World) -> None:
     assert world.slices.list() == []
 
 
+def test_changes_of_our_own_are_published_at_once(world: World) -> None:
+    """However many there are in a minute; only slices that somebody else changes again and again are left alone for a while."""
+    for slots in range(1, 9):
+        world.settings = NodeSettings(default=CardSettings(slots=slots))
+        world.publisher.sync()
+        assert world.devices[0]["capacity"]["slots"]["value"] == str(slots)
+    assert world.publisher._recent.delay_s(world.clock.monotonic()) == 0.0
+    for _ in range(4):
+        for item in world.slices.list():
+            world.slices.delete(item)
+        world.publisher.sync()
+    assert world.publisher._recent.delay_s(world.clock.monotonic()) == 2.0
+
+
 def test_two_publishers_that_disagree_do_not_fight(world: World) -> None:
     """A few publications a minute are free; whoever publishes more waits longer and longer, up to a cap."""
     recent = _Recent(times=[0.0, 1.0])
