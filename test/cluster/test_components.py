@@ -69,6 +69,11 @@ def test_programs_come_from_the_cluster_and_not_from_the_host(tmp_path: Path) ->
 
 def test_a_gate_whose_objects_are_not_served_by_default_has_them_served() -> None:
     """Whoever opens it wants to write them."""
-    assert served_argument({}) == []
-    assert served_argument({"DRADeviceTaintRules": False, "DRAConsumableCapacity": True}) == []
-    assert served_argument({"DRADeviceTaintRules": True}) == ["--runtime-config=resource.k8s.io/v1beta2=true"]
+    assert served_argument("1.36.3", {}) == []
+    assert served_argument("1.36.3", {"DRADeviceTaintRules": False, "DRADeviceTaints": True}) == []
+    for version, gate, served in (
+        ("1.36.3", "DRADeviceTaintRules", "v1beta2"),
+        ("1.35.4", "DRADeviceTaintRules", "v1alpha3"),
+        ("1.34.4", "DRADeviceTaints", "v1alpha3"),
+    ):
+        assert served_argument(version, {gate: True}) == [f"--runtime-config=resource.k8s.io/{served}=true"]

@@ -69,7 +69,7 @@ def api_server(spec: ClusterSpec) -> Component:
         "--enable-aggregator-routing",  # no kube-proxy beside it: webhooks are called by pod address
         "--shutdown-delay-duration=0s",
         *gates_argument(spec.feature_gates),
-        *served_argument(spec.feature_gates),
+        *served_argument(spec.kubernetes, spec.feature_gates),
     )
 
 

@@ -205,8 +205,12 @@ def parse_mount(text: str) -> NodeMount:
     return NodeMount(node=int(index), source=source, target=target)
 
 
-_SERVED_ON_DEMAND = {"DRADeviceTaintRules": "resource.k8s.io/v1beta2"}
-"""API versions that are off by default in the releases in which a gate is closed by default."""
+_SERVED_ON_DEMAND = {
+    ("1.34", "DRADeviceTaints"): "resource.k8s.io/v1alpha3",
+    ("1.35", "DRADeviceTaintRules"): "resource.k8s.io/v1alpha3",
+    ("1.36", "DRADeviceTaintRules"): "resource.k8s.io/v1beta2",
+}
+"""API versions that are off by default, and without which an open gate has the scheduler wait for ever, or does nothing."""
 
 
 def gates_argument(gates: Mapping[str, bool]) -> list[str]:
@@ -215,9 +219,14 @@ def gates_argument(gates: Mapping[str, bool]) -> list[str]:
     return [f"--feature-gates={','.join(words)}"] if gates else []
 
 
-def served_argument(gates: Mapping[str, bool]) -> list[str]:
-    """The `--runtime-config` option of the API server, for open gates whose objects it serves on demand only; or nothing."""
-    versions = sorted({_SERVED_ON_DEMAND[name] for name, value in gates.items() if value and name in _SERVED_ON_DEMAND})
+def served_argument(kubernetes: str, gates: Mapping[str, bool]) -> list[str]:
+    """The `--runtime-config` option of the API server, for open gates whose objects it serves on demand only; or nothing.
+
+    `kubernetes` is the version with its patch.
+    """
+    minor = kubernetes.rpartition(".")[0]
+    wanted = {_SERVED_ON_DEMAND.get((minor, name), "") for name, value in gates.items() if value}
+    versions = sorted(filter(None, wanted))
     return [f"--runtime-config={','.join(f'{version}=true' for version in versions)}"] if versions else []
 
 
