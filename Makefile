@@ -1,6 +1,6 @@
 # hami-dra.  `make` lists what there is.  Needs Linux and Python 3.11+; `demo`, `test` and `bench` need root for namespaces.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench campaign soak test-gpu generate format clean
+.PHONY: help demo test check versions bench campaign soak test-gpu generate format clean
 SHELL := /bin/sh
 
 help: ## list the targets
@@ -14,6 +14,9 @@ test: ## everything that CI runs, with one line of counts at the end
 
 check: ## the fast half: lint, types, layers, unit and property tests
 	@python=$$(hack/bootstrap)/python && exec $$python hack/check
+
+versions: ## the e2e suite on every Kubernetes (ON=1.35+gates: on one), and docs/versions.md made of it
+	@python=$$(hack/bootstrap --cluster)/python && exec $$python hack/versions $(if $(ON),--on $(ON))
 
 bench: ## measure prepare, publishing, guard and start-up against the budgets
 	@python=$$(hack/bootstrap --cluster)/python && for name in prepare publish guard compute overrun; do $$python test/bench/$$name || exit 1; done

@@ -10,17 +10,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from e2e.kubernetes import has
+
 from hacklib.cluster.namespaces import ProcessId
 from hacklib.deployment import Kubectl, KubeObject, Site
 from hacklib.deployment.helm import app_version
 from hacklib.deployment.waiting import wait_until
 from hacklib.paths import REPOSITORY
 from hacklib.ui import HackError
-from hami_dra.api.names import CAPACITY_CORES, CAPACITY_MEMORY, DRIVER
+from hacklib.versions import Capability
+from hami_dra.api.names import CAPACITY_CORES, CAPACITY_MEMORY, CONFIG_API_VERSION, CONFIG_KIND, DRIVER
 
 EXAMPLES = REPOSITORY / "deploy" / "examples"
 GIB = 1 << 30
-PAUSE = "import signal; signal.pause()"
+PAUSE = "import signal; signal.signal(signal.SIGTERM, lambda *_: None); signal.pause()"
+"""Waits to be told to end, and does so at once: a first process without a handler would have to be killed."""
 HOLD = """
 from cuda.bindings import driver as cuda
 import signal
@@ -28,6 +32,7 @@ import signal
 cuda.cuInit(0)
 cuda.cuCtxSetCurrent(cuda.cuDevicePrimaryCtxRetain(cuda.cuDeviceGet(0)[1])[1])
 print(cuda.cuMemAlloc({gib} << 30)[0].name, flush=True)
+signal.signal(signal.SIGTERM, lambda *_: None)
 signal.pause()
 """
 """Takes memory and keeps it; formatted with `gib`."""
@@ -68,6 +73,19 @@ class Tenant:
     def example(self, name: str) -> None:
         """Apply a file of deploy/examples, as a user would."""
         self.kubectl.apply(EXAMPLES / f"{name}.yaml")
+
+    def template(self, name: str, *, memory: str | None = None, cores: int | None = None) -> KubeObject:
+        """A ResourceClaimTemplate for one share of that size, in the words that this Kubernetes has for it.
+
+        Where cards are cut into parts, it is a part that is held to less by its GpuConfig.
+        """
+        if has(self.site, Capability.SHARES):
+            return share_template(name, memory=memory, cores=cores)
+        template = share_template(name)
+        sizes = {size: value for size, value in (("memory", memory), ("cores", cores)) if value is not None}
+        if sizes:
+            configure(template, limits=sizes)
+        return template
 
     def claim_of(self, pod: str, *, name: str = "gpu") -> KubeObject:
         """The claim that was made for a pod from a template."""
@@ -111,6 +129,14 @@ def share_template(name: str, *, memory: str | None = None, cores: int | None = 
         "metadata": {"name": name},
         "spec": {"spec": {"devices": {"requests": [{"name": "gpu", "exactly": exactly}]}}},
     }
+
+
+def configure(template: KubeObject, **config: Any) -> None:
+    """Give a template a GpuConfig, or more fields of the one that it has."""
+    devices = template["spec"]["spec"]["devices"]
+    fresh = {"apiVersion": CONFIG_API_VERSION, "kind": CONFIG_KIND}
+    (given,) = devices.setdefault("config", [{"opaque": {"driver": DRIVER, "parameters": fresh}}])
+    given["opaque"]["parameters"] |= config
 
 
 def pod(name: str, *, template: str, script: str = PAUSE, node: int | None = None) -> KubeObject:

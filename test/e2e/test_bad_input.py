@@ -4,9 +4,11 @@ import json
 from collections.abc import Mapping
 
 import pytest
+from e2e.kubernetes import has
 from e2e.support import Tenant, condition, pod, pod_with, share_template
 
 from hacklib.deployment import KubeObject, wait_until
+from hacklib.versions import Capability
 from hami_dra.api.names import DRIVER
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -20,6 +22,8 @@ WRONG: Mapping[str, tuple[str, str]] = {
     "duplicate-key": (f'{{{HEAD},"priority":"Low","priority":"High"}}', "priority: the key appears twice"),
 }
 """Parameters as JSON text, by the name of the claim, and what must be said about them."""
+WITH_SHARES = ("no-cores",)
+"""What is wrong only where a request says how many cores it has: a part of a card has some in any case."""
 MUTE = ("duplicate-key",)
 """Claims whose status nobody can write by server-side apply: the API server finds other bytes in the allocation afterwards."""
 
@@ -58,14 +62,17 @@ def _wait_resolved(tenant: Tenant, name: str) -> Mapping[str, str]:
 def test_wrong_configurations_are_refused_in_words(tenant: Tenant) -> None:
     """Every mistake is named by an Event and, where it can be written, by Resolved=False; a good neighbour runs."""
     path = f"/apis/resource.k8s.io/v1/namespaces/{tenant.kubectl.namespace}/resourceclaims"
-    for name, (parameters, _) in WRONG.items():
+    wrong = {
+        name: told for name, told in WRONG.items() if has(tenant.site, Capability.SHARES) or name not in WITH_SHARES
+    }
+    for name, (parameters, _) in wrong.items():
         tenant.kubectl.run("create", "--raw", path, "-f", "-", stdin=_claim(name, parameters))
     tenant.kubectl.apply(
-        share_template("good", memory="1Gi"),
+        tenant.template("good", memory="1Gi"),
         pod("good", template="good"),
-        *(pod_with({"gpu": {"resourceClaimName": name}}, name=name) for name in WRONG),
+        *(pod_with({"gpu": {"resourceClaimName": name}}, name=name) for name in wrong),
     )
-    for name, (_, said) in WRONG.items():
+    for name, (_, said) in wrong.items():
         _wait_said(tenant, name, said)
         if name in MUTE:
             continue
@@ -87,6 +94,7 @@ def test_parameters_in_any_order_are_as_good(tenant: Tenant) -> None:
     assert device["data"]["limits"]["priority"] == "High"
 
 
+@pytest.mark.needs(Capability.SHARES)
 def test_more_than_a_card_has_stays_pending(tenant: Tenant) -> None:
     """Cores above 100 and capacities that no card has are the scheduler's to refuse: the pods wait, with the reason."""
     templates = {"cores": share_template("cores", cores=150), "speed": share_template("speed", memory="1Gi")}

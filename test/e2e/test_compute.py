@@ -4,6 +4,7 @@ import pytest
 from e2e.support import NodeFiles, Tenant, eventually, pod, share_template
 
 from hacklib.deployment import KubeObject, Site
+from hacklib.versions import Capability
 from hami_dra.api.names import DRIVER
 from hami_dra.core.limits import Limits, decode
 
@@ -53,6 +54,7 @@ class _Share:
         return {process.pid: process.gpu_time_ns for process in card.processes}
 
 
+@pytest.mark.needs(Capability.SHARES)
 def test_idle_compute_is_lent_and_given_back(site: Site, tenant: Tenant) -> None:
     """A burst share of 30 has the card while it is alone, and half of it beside a fixed share of 50 that computes."""
     template = _template("burst", cores=30, qos="BurstShare")

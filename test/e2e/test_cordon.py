@@ -1,24 +1,27 @@
 """A card that an administrator cordons by a DeviceTaintRule: nothing of the product is asked, and nothing of it minds."""
 
-import os
 from collections.abc import Iterator
 
 import pytest
-from e2e.support import Tenant, eventually, pod, share_template
+from e2e.kubernetes import applies, here
+from e2e.support import Tenant, eventually, pod
 
 from hacklib.deployment import Site
 from hacklib.ui import Ui
+from hacklib.versions import Capability
+from hacklib.versions.configurations import NEWEST
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.apart, pytest.mark.timeout(600)]
 
 RULE = "maintenance"
 
 
 @pytest.fixture(scope="module")
 def ruled() -> Iterator[Site]:
-    """Kubernetes 1.36 whose administrators may taint devices; one node with one card."""
-    gates = {"DRADeviceTaintRules": True}
-    with Site.up(name=f"e2e-cordon-{os.getpid()}", cards=[[("A100", 1)]], feature_gates=gates, ui=Ui()) as site:
+    """A Kubernetes whose administrators may taint devices; one node with one card."""
+    gates = {"DRADeviceTaintRules": True} if here().configuration.name == NEWEST else {}
+    with here().running(name="e2e-cordon", cards=[[("A100", 1)]], feature_gates=gates, ui=Ui()) as site:
+        applies(site, Capability.TAINT_RULES)
         site.install()
         yield site
 
@@ -27,8 +30,13 @@ def test_a_cordoned_card_is_emptied_gets_nothing_and_is_used_again_afterwards(ru
     """The pod there is evicted, another waits for the rule to go, and the slice is what it was all the while."""
     (before,) = ruled.slices()
     (card,) = ruled.cards(1)
+    served = next(
+        line.split()[1]
+        for line in ruled.kubectl.run("api-resources", "--api-group=resource.k8s.io", "--no-headers").splitlines()
+        if line.startswith("devicetaintrules ")
+    )
     rule = {
-        "apiVersion": "resource.k8s.io/v1beta2",
+        "apiVersion": served,
         "kind": "DeviceTaintRule",
         "metadata": {"name": RULE},
         "spec": {
@@ -37,7 +45,7 @@ def test_a_cordoned_card_is_emptied_gets_nothing_and_is_used_again_afterwards(ru
         },
     }
     with Tenant.of(ruled, name="cordon") as tenant:
-        tenant.kubectl.apply(share_template("slice", memory="1Gi"), pod("first", template="slice"))
+        tenant.kubectl.apply(tenant.template("slice", memory="1Gi"), pod("first", template="slice"))
         tenant.kubectl.wait_running("first")
         ruled.kubectl.apply(rule)
         eventually(lambda: not tenant.kubectl.items("pods"), what="the pod is evicted", deadline_s=60)

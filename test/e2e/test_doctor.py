@@ -6,14 +6,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-from e2e.support import Tenant, eventually, pod, share_template
+from e2e.support import Tenant, eventually, pod
 
 from hacklib.deployment import NAMESPACE, Kubectl, Site
 from hacklib.paths import REPOSITORY
+from hacklib.versions import Capability
 from hami_dra.core.doctor import CHECKS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
+OPEN = pytest.mark.needs(Capability.SHARES, Capability.PARTITIONS, Capability.TAINTS)
+"""Where a gate is closed the doctor has something to say of a cluster that is well."""
 Findings = list[Mapping[str, Any]]
 DEPLOYMENT, CONFIG_MAP = "hami-dra-controller", "hami-dra-node"
 
@@ -55,9 +58,10 @@ def broken(site: Site) -> Iterator[Kubectl]:
     eventually(lambda: odd(diagnose(site)[1]) == [], what="nothing is odd", detail=lambda: diagnose(site))
 
 
+@OPEN
 def test_a_healthy_cluster_has_nothing_to_complain_of(site: Site, tenant: Tenant) -> None:
     """Status 0, every check ok, with a claim at work; and so from within both nodes."""
-    tenant.kubectl.apply(share_template("share", memory="1Gi"), pod("user", template="share", node=1))
+    tenant.kubectl.apply(tenant.template("share", memory="1Gi"), pod("user", template="share", node=1))
     tenant.kubectl.wait_running("user")
     eventually(lambda: odd(diagnose(site)[1]) == [], what="nothing is odd", detail=lambda: diagnose(site))
     status, findings = diagnose(site)
@@ -72,6 +76,7 @@ def test_a_healthy_cluster_has_nothing_to_complain_of(site: Site, tenant: Tenant
     assert ledger.startswith("sound: 1 claims prepared")
 
 
+@OPEN
 def test_a_controller_that_is_gone_is_missed(site: Site, broken: Kubectl) -> None:
     """With the command that brings it back."""
     broken.run("scale", "deployment", DEPLOYMENT, "--replicas=0")
@@ -83,6 +88,7 @@ def test_a_controller_that_is_gone_is_missed(site: Site, broken: Kubectl) -> Non
     assert problem["advice"] == f"kubectl -n {NAMESPACE} scale deployment {DEPLOYMENT} --replicas=1"
 
 
+@OPEN
 def test_a_wrong_node_configuration_is_quoted(site: Site, broken: Kubectl) -> None:
     """Field, value and what is allowed, before anybody reads a log."""
     text = "apiVersion: gpu.hami.io/v1alpha1\nkind: NodeConfig\nentries:\n- {slots: many}\n"
@@ -92,9 +98,10 @@ def test_a_wrong_node_configuration_is_quoted(site: Site, broken: Kubectl) -> No
     assert found.startswith(f'ConfigMap {NAMESPACE}/{CONFIG_MAP}: entries.0.slots: found "many"')
 
 
+@pytest.mark.needs(Capability.SHARES)
 def test_a_claim_that_waits_is_told_with_the_schedulers_words(site: Site, tenant: Tenant) -> None:
     """More than any card has: the pod and the reason are named once the claim is a minute old."""
-    tenant.kubectl.apply(share_template("huge", memory="900Gi"), pod("waits", template="huge"))
+    tenant.kubectl.apply(tenant.template("huge", memory="900Gi"), pod("waits", template="huge"))
     name = tenant.claim_of("waits")["metadata"]["name"]
     where = f"{tenant.kubectl.namespace}/{name}: is not allocated: "
     eventually(lambda: where in told(site, "claims", "warning"), what=f"{where!r} in the report", deadline_s=90)

@@ -8,6 +8,7 @@ import pytest
 from e2e.support import EXAMPLES, GIB, NodeFiles, Tenant, eventually
 
 from hacklib.deployment import Card, Site, wait_until
+from hacklib.versions import Capability
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -29,6 +30,7 @@ def test_no_example_is_forgotten() -> None:
     assert sorted(path.name[:2] for path in EXAMPLES.glob("*.yaml")) == sorted(tested)
 
 
+@pytest.mark.needs(Capability.SHARES)
 def test_example_01_one_share(site: Site, tenant: Tenant) -> None:
     """CUDA and NVML see 16 GiB; what fits is given, what does not is refused; the card agrees."""
     tenant.example("01-one-share")
@@ -44,6 +46,8 @@ def test_example_01_one_share(site: Site, tenant: Tenant) -> None:
     assert len(card.processes) == 1
 
 
+@pytest.mark.older
+@pytest.mark.needs(Capability.SHARES)
 def test_example_02_two_pods_on_one_card(site: Site, tenant: Tenant) -> None:
     """The greedy pod is refused beyond its share, while its neighbour on the same card goes on."""
     tenant.example("02-two-pods-one-card")
@@ -59,6 +63,7 @@ def test_example_02_two_pods_on_one_card(site: Site, tenant: Tenant) -> None:
     assert {process.command for process in card.processes} == {"python3"}
 
 
+@pytest.mark.needs(Capability.SHARES)
 def test_example_03_two_containers_share_one_claim(site: Site, tenant: Tenant) -> None:
     """The second container gets what the first one left of their common quota."""
     tenant.example("03-two-containers-one-claim")
@@ -70,6 +75,7 @@ def test_example_03_two_containers_share_one_claim(site: Site, tenant: Tenant) -
     assert 14 * GIB <= card.used_bytes <= 16 * GIB
 
 
+@pytest.mark.needs(Capability.SHARES)
 def test_example_04_two_cards_with_different_limits(tenant: Tenant) -> None:
     """Each container sees the cards of its requests, by address, with the limit of each."""
     tenant.example("04-two-cards")
@@ -95,6 +101,7 @@ def test_example_04_two_cards_with_different_limits(tenant: Tenant) -> None:
         )
 
 
+@pytest.mark.needs(Capability.SHARES)
 def test_example_05_whole_card(site: Site, tenant: Tenant) -> None:
     """A request without sizes takes all of a card's memory."""
     tenant.example("05-whole-card")
@@ -106,6 +113,7 @@ def test_example_05_whole_card(site: Site, tenant: Tenant) -> None:
     assert lines == [f"CUDA sees {card.memory_bytes >> 20} MiB"]
 
 
+@pytest.mark.needs(Capability.SHARES)
 def test_example_06_gpu_config(tenant: Tenant) -> None:
     """The claim's status says what its configuration means."""
     tenant.example("06-gpu-config")
@@ -116,6 +124,7 @@ def test_example_06_gpu_config(tenant: Tenant) -> None:
     assert limits == {"memory": "16Gi", "cores": 30, "isolation": "Guard", "qos": "BurstShare", "priority": "High"}
 
 
+@pytest.mark.needs(Capability.SHARES, Capability.ALTERNATIVES)
 def test_example_07_first_available(tenant: Tenant) -> None:
     """No card here has 160 GiB, so the smaller alternative is taken, and enforced."""
     tenant.example("07-first-available")
@@ -124,6 +133,7 @@ def test_example_07_first_available(tenant: Tenant) -> None:
     assert result["request"] == "gpu/small"
 
 
+@pytest.mark.needs(Capability.SHARES)
 def test_example_08_four_processes_one_limit(site: Site, tenant: Tenant) -> None:
     """Four processes that take all they can get hold 16 GiB together, and never held more."""
     tenant.example("08-four-processes")
@@ -135,6 +145,7 @@ def test_example_08_four_processes_one_limit(site: Site, tenant: Tenant) -> None
     assert len(card.processes) == 4
 
 
+@pytest.mark.needs(Capability.SHARES)
 def test_example_09_too_big_stays_pending(tenant: Tenant) -> None:
     """A share that no card can hold is not allocated, and the scheduler says so."""
     tenant.example("09-too-big")
@@ -160,6 +171,7 @@ def test_example_10_bad_config_is_refused_in_words(tenant: Tenant) -> None:
     )
 
 
+@pytest.mark.needs(Capability.SHARES)
 def test_example_11_oversubscription(tenant: Tenant) -> None:
     """What does not fit into the share becomes managed memory, as far as the claim allows; the status says how far."""
     tenant.example("11-oversubscription")

@@ -1,10 +1,12 @@
 """What becomes of pods when a card fails, and what the watchdog says of a program that gets round the guard."""
 
 import pytest
-from e2e.support import GIB, HOLD, Tenant, eventually, pod, share_template
+from e2e.kubernetes import has
+from e2e.support import GIB, HOLD, Tenant, eventually, pod
 
 from hacklib.deployment import Site, wait_until
 from hacklib.deployment.simulated import simctl
+from hacklib.versions import Capability
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -31,13 +33,15 @@ def _taints(site: Site, node: int, *, device: str) -> list[tuple[str, str, str]]
     return [(taint["key"], taint["value"], taint["effect"]) for found in devices for taint in found.get("taints", [])]
 
 
+@pytest.mark.older
+@pytest.mark.needs(Capability.TAINTS)
 def test_a_card_that_falls_off_the_bus_loses_its_pods_and_gets_new_ones_when_it_is_back(
     site: Site, tenant: Tenant
 ) -> None:
     """XID 79 taints the device, the pod there is evicted, another one waits, and starts when the card answers again."""
     device = site.cards(1)[0].device
     root = str(site.driver_root(1))
-    tenant.kubectl.apply(share_template("slice", memory="1Gi"), pod("first", template="slice", node=1))
+    tenant.kubectl.apply(tenant.template("slice", memory="1Gi"), pod("first", template="slice", node=1))
     tenant.kubectl.wait_running("first")
     simctl("inject", "--root", root, "--card", "0", "--xid", "79")
     try:
@@ -85,11 +89,13 @@ def _told(tenant: Tenant, name: str) -> list[tuple[str, str]]:
     ]
 
 
+@pytest.mark.needs(Capability.TAINTS, Capability.HEALTH)
 def test_a_card_with_a_broken_row_keeps_its_pods_and_gets_no_more_until_it_is_reset(site: Site, tenant: Tenant) -> None:
     """The taint is NoSchedule, the pod that runs learns of it in its status, and the reset is noticed by the count of errors."""
     device, root = site.cards(1)[0].device, str(site.driver_root(1))
-    tenant.kubectl.apply(share_template("slice", memory="1Gi"), pod("steady", template="slice", node=1))
+    tenant.kubectl.apply(tenant.template("slice", memory="1Gi"), pod("steady", template="slice", node=1))
     tenant.kubectl.wait_running("steady")
+    explained = has(site, Capability.HEALTH_REASON)
     simctl("inject", "--root", root, "--card", "0", "--ecc", "double")
     try:
         eventually(
@@ -98,7 +104,7 @@ def test_a_card_with_a_broken_row_keeps_its_pods_and_gets_no_more_until_it_is_re
             detail=lambda: _taints(site, 1, device=device),
         )
         eventually(
-            lambda: [(health, "ECC" in said) for health, said in _told(tenant, "steady")] == [("Unhealthy", True)],
+            lambda: [(health, "ECC" in said) for health, said in _told(tenant, "steady")] == [("Unhealthy", explained)],
             what="the pod's status says so",
             detail=lambda: _told(tenant, "steady"),
         )
@@ -114,7 +120,7 @@ def test_a_card_with_a_broken_row_keeps_its_pods_and_gets_no_more_until_it_is_re
 def test_a_program_that_gets_round_the_guard_is_reported_on_its_pod(site: Site, tenant: Tenant) -> None:
     """It hid from the guard and not from the driver: an Event on the pod says how much it holds of how much."""
     script = PAST_THE_GUARD.format(script=HOLD.format(gib=3))
-    tenant.kubectl.apply(share_template("slice", memory="1Gi"), pod("sly", template="slice", script=script, node=1))
+    tenant.kubectl.apply(tenant.template("slice", memory="1Gi"), pod("sly", template="slice", script=script, node=1))
     tenant.kubectl.wait_line("sly", "CUDA_SUCCESS")
     assert site.cards(1)[0].used_bytes == 3 * GIB
     said = wait_until(

@@ -6,14 +6,16 @@ import signal
 from collections.abc import Iterator, Sequence
 
 import pytest
+from e2e.kubernetes import applies, here
 from e2e.support import Tenant, all_run, eventually, plugin_processes, pod, share_template
 
 from hacklib.deployment import Card, KubeObject, Site, wait_until
 from hacklib.deployment.simulated import simctl
 from hacklib.ui import Ui
+from hacklib.versions import Capability
 from hami_dra.core.inventory import parse_partition
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.apart, pytest.mark.timeout(600)]
 
 MODELS = {1: "A100", 2: "H100"}
 SLICES = {"1g.10gb": 1, "2g.20gb": 2, "3g.40gb": 4}
@@ -33,7 +35,8 @@ signal.pause()
 def site() -> Iterator[Site]:
     """A node with an A100 and one with an H100, both in mode Partitions; no card is in MIG mode yet."""
     cards = [[(model, 1)] for model in MODELS.values()]
-    with Site.up(name=f"e2e-mig-{os.getpid()}", cards=cards, ui=Ui()) as site:
+    with here().running(name="e2e-mig", cards=cards, ui=Ui()) as site:
+        applies(site, Capability.PARTITIONS)
         site.install(values={"node": {"config": {"entries": [{"mode": "Partitions"}]}}})
         wait_until(lambda: all(_offered(site, node) > 1 for node in MODELS), what="partitions in the slices")
         yield site

@@ -1,11 +1,15 @@
 """The node configuration on a real cluster: followed without a restart, refused with an Event, narrowed by labels."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
-from e2e.support import Tenant, pod, share_template
+from e2e.kubernetes import has, record
+from e2e.support import Tenant, pod
 
 from hacklib.deployment import KubeObject, Site, wait_until
+from hacklib.versions import Capability
+from hami_dra.core.inventory import card_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -34,19 +38,28 @@ def write(site: Site) -> Iterator[Write]:
 
 
 def _capacities(site: Site) -> Mapping[str, list[Mapping[str, str]]]:
-    """Memory and slots of each card, by node."""
+    """Capacities of each device, by node."""
     found: dict[str, list[Mapping[str, str]]] = {}
     for published in site.slices():
         cards = found.setdefault(published["spec"]["nodeName"], [])
         for device in published["spec"].get("devices", []):
-            cards.append({name: device["capacity"][name]["value"] for name in ("memory", "slots")})
+            cards.append({name: capacity["value"] for name, capacity in device["capacity"].items()})
     return found
 
 
-def _slots(site: Site) -> list[list[int]]:
-    """Of the cards of node-1 and of node-2."""
-    found = _capacities(site)
-    return [[int(card["slots"]) for card in found[node]] for node in ("node-1", "node-2")]
+def _tenants(site: Site) -> list[list[int]]:
+    """How many pods fit on each card of node-1 and of node-2."""
+    found: dict[str, Counter[str]] = {"node-1": Counter(), "node-2": Counter()}
+    for published in site.slices():
+        for device in published["spec"].get("devices", []):
+            slots = device["capacity"].get("slots", {}).get("value", "1")
+            found[published["spec"]["nodeName"]][card_of(device["name"])] += int(slots)
+    return [list(cards.values()) for cards in found.values()]
+
+
+def _cut(site: Site, number: int) -> str:
+    """The field that lets that many pods onto a card."""
+    return f"slots: {number}" if has(site, Capability.SHARES) else f"fixedShares: {number}"
 
 
 def _wait(site: Site, probe: Callable[[], object], *, what: str) -> None:
@@ -66,10 +79,11 @@ def _faults(site: Site, said: str) -> list[KubeObject]:
     )
 
 
+@pytest.mark.needs(Capability.SHARES)
 def test_slices_follow_the_configuration_without_a_restart(site: Site, tenant: Tenant, write: Write) -> None:
     """Slots, scaling and exclusion are published within seconds, and who runs on a card does not notice."""
     plugins = _plugins(site)
-    tenant.kubectl.apply(share_template("share", memory="1Gi"), pod("bystander", template="share", node=1))
+    tenant.kubectl.apply(tenant.template("share", memory="1Gi"), pod("bystander", template="share", node=1))
     tenant.kubectl.wait_running("bystander")
     write(
         HEAD
@@ -80,27 +94,27 @@ def test_slices_follow_the_configuration_without_a_restart(site: Site, tenant: T
         + "  devices: {indices: [1]}\n"
         + "  exclude: true\n"
     )
-    _wait(site, lambda: _slots(site) == [[5], [5]], what="five slots, and one card of node-2")
-    assert _capacities(site)["node-1"] == [{"memory": "120Gi", "slots": "5"}]
+    _wait(site, lambda: _tenants(site) == [[5], [5]], what="five slots, and one card of node-2")
+    assert _capacities(site)["node-1"] == [{"memory": "120Gi", "cores": "100", "slots": "5"}]
     assert tenant.kubectl.get("pod", "bystander")["status"]["phase"] == "Running"
     assert _plugins(site) == plugins
 
 
 def test_labels_of_a_node_choose_its_entries(site: Site, write: Write) -> None:
     """An entry is for a node from the moment that it has the label, and no longer than that."""
-    write(HEAD + f"- {{slots: 6}}\n- nodeSelector: {{matchLabels: {{{POOL}: few}}}}\n  slots: 2\n")
-    _wait(site, lambda: _slots(site) == [[6], [6, 6]], what="six slots everywhere")
+    write(HEAD + f"- {{{_cut(site, 6)}}}\n- nodeSelector: {{matchLabels: {{{POOL}: few}}}}\n  {_cut(site, 2)}\n")
+    _wait(site, lambda: _tenants(site) == [[6], [6, 6]], what="six slots everywhere")
     site.kubectl.run("label", "node", "node-2", f"{POOL}=few")
-    _wait(site, lambda: _slots(site) == [[6], [2, 2]], what="two slots on the labelled node")
+    _wait(site, lambda: _tenants(site) == [[6], [2, 2]], what="two slots on the labelled node")
     site.kubectl.run("label", "node", "node-2", f"{POOL}-")
-    _wait(site, lambda: _slots(site) == [[6], [6, 6]], what="six slots everywhere again")
+    _wait(site, lambda: _tenants(site) == [[6], [6, 6]], what="six slots everywhere again")
 
 
 def test_a_wrong_configuration_is_refused_by_all_nodes_with_one_event(site: Site, write: Write) -> None:
     """What was in force stays, over a restart too, and the ConfigMap's Event names the field."""
-    write(HEAD + "- {slots: 7}\n")
-    _wait(site, lambda: _slots(site) == [[7], [7, 7]], what="seven slots everywhere")
-    write(HEAD + "- {slots: 9}\n- {scaling: {memoryPercent: plenty}}\n")
+    write(HEAD + f"- {{{_cut(site, 7)}}}\n")
+    _wait(site, lambda: _tenants(site) == [[7], [7, 7]], what="seven slots everywhere")
+    write(HEAD + f"- {{{_cut(site, 9)}}}\n- {{scaling: {{memoryPercent: plenty}}}}\n")
     said = 'entries.1.scaling.memoryPercent: found "plenty"'
     _wait(site, lambda: _faults(site, said), what="an Event on the ConfigMap")
     (event,) = _faults(site, said)
@@ -114,7 +128,35 @@ def test_a_wrong_configuration_is_refused_by_all_nodes_with_one_event(site: Site
         lambda: any('"LastGood"' in line for line in site.system.logs(site.node_plugin(1))),
         what="the new plugin says that the last good one is in force",
     )
-    assert _slots(site) == [[7], [7, 7]]
+    assert _tenants(site) == [[7], [7, 7]]
     assert len(_faults(site, said)) == 1
-    write(HEAD + "- {slots: 8}\n")
-    _wait(site, lambda: _slots(site) == [[8], [8, 8]], what="eight slots everywhere")
+    write(HEAD + f"- {{{_cut(site, 8)}}}\n")
+    _wait(site, lambda: _tenants(site) == [[8], [8, 8]], what="eight slots everywhere")
+
+
+def _layout(site: Site) -> tuple[str, bool, int]:
+    """How the card of node-1 is published: its mode, whether a device of it is shared, how many devices there are."""
+    slices = [item["spec"] for item in site.slices() if item["spec"].get("nodeName") == "node-1"]
+    found = [device for spec in slices for device in spec.get("devices", [])]
+    modes = {device["attributes"]["mode"]["string"] for device in found}
+    return "/".join(sorted(modes)), any(device.get("allowMultipleAllocations", False) for device in found), len(found)
+
+
+@pytest.mark.parametrize("mode", ["Whole", "FixedShares", "Shares", "Partitions"])
+def test_a_card_is_cut_into_the_richest_layout_that_is_kept(site: Site, write: Write, mode: str) -> None:
+    """What a mode asks for and this API server drops becomes the next simpler layout, and nothing is published cut down."""
+    shares, partitions = has(site, Capability.SHARES), has(site, Capability.PARTITIONS)
+    simpler = "Shares" if shares else "FixedShares"
+    expected = {
+        "Whole": "Whole",
+        "FixedShares": "FixedShares",
+        "Shares": simpler,
+        "Partitions": "Partitions" if partitions else simpler,
+    }
+    write(HEAD + f"- {{mode: {mode}, devices: {{indices: [0]}}}}\n")
+    _wait(site, lambda: _layout(site)[0] == expected[mode], what=f"mode {expected[mode]}")
+    found, shared, number = _layout(site)
+    assert not shared or found in {"Shares", "Partitions"}
+    assert shared or found != "Shares"
+    devices = "1 device" if number == 1 else f"{number} devices"
+    record.layout(mode, f"`{found}`: {devices} a card{', each for many claims' if shared else ''}")

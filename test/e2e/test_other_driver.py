@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from e2e.other_driver import DRIVER as OTHER
-from e2e.support import NodeFiles, Tenant, all_run, condition, eventually, pod_with, share_template
+from e2e.support import NodeFiles, Tenant, all_run, condition, eventually, pod_with
 
 from hacklib.deployment import KubeObject, Site
 from hacklib.paths import REPOSITORY
@@ -56,7 +56,7 @@ def _mixed_claim() -> KubeObject:
         {"name": "thing", "exactly": {"deviceClassName": OTHER}},
         {
             "name": "gpu",
-            "exactly": {"deviceClassName": "nvidia.gpu.hami.io", "capacity": {"requests": {"memory": "3Gi"}}},
+            "exactly": {"deviceClassName": "nvidia.gpu.hami.io", "capacity": {"requests": {"memory": "4Gi"}}},
         },
     ]
     config = {"opaque": {"driver": OTHER, "parameters": {"kind": "NotOurs", "priorty": "whatever"}}}
@@ -86,7 +86,7 @@ def test_claims_of_two_drivers_live_in_one_pod(site: Site, tenant: Tenant) -> No
         "mixed": {"resourceClaimName": "mixed"},
     }
     tenant.kubectl.apply(
-        share_template("share", memory="5Gi"), _other_claim(), _mixed_claim(), pod_with(claims, name="both", node=1)
+        tenant.template("share", memory="4Gi"), _other_claim(), _mixed_claim(), pod_with(claims, name="both", node=1)
     )
     all_run(tenant, ["both"])
     files = NodeFiles(site, node=1)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e.support import Tenant, plugin_processes, pod, share_template
+from e2e.support import Tenant, plugin_processes, pod
 
 from hacklib.deployment import Kubectl, Refused, Site
 from hami_dra.api.names import DRIVER
@@ -96,10 +96,11 @@ def test_the_accounts_read_nothing_else(site: Site, node_plugin: Kubectl, what: 
             account.run("get", what, "--all-namespaces")
 
 
+@pytest.mark.older
 def test_the_rights_are_enough(site: Site, tenant: Tenant) -> None:
     """After a claim's whole life nobody in the product was ever told that something is forbidden."""
     begun = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    tenant.kubectl.apply(share_template("share", memory="1Gi"), pod("claimant", template="share"))
+    tenant.kubectl.apply(tenant.template("share", memory="1Gi"), pod("claimant", template="share"))
     tenant.kubectl.wait_running("claimant")
     for kind in ("Ready", "Resolved"):
         tenant.wait_condition("claimant", kind)

@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from e2e.support import HOLD, Tenant, eventually, pod, share_template
+from e2e.support import HOLD, Tenant, eventually, pod
 
 from hacklib.deployment import NAMESPACE, Site
 from hacklib.paths import REPOSITORY
@@ -14,8 +14,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 def test_top_shows_what_a_pod_holds(site: Site, tenant: Tenant) -> None:
     """Of its limit, under its name, on each node that has a plugin."""
     tenant.kubectl.apply(
-        share_template("share", memory="8Gi", cores=30),
-        pod("holder", template="share", script=HOLD.format(gib=6), node=1),
+        tenant.template("share", memory="4Gi", cores=5),
+        pod("holder", template="share", script=HOLD.format(gib=3), node=1),
     )
     tenant.kubectl.wait_line("holder", "CUDA_SUCCESS")
     words = ("top", "--namespace", NAMESPACE, "--once", "--interval", "0.5", "--kubeconfig", site.cluster.kubeconfig)
@@ -29,5 +29,5 @@ def test_top_shows_what_a_pod_holds(site: Site, tenant: Tenant) -> None:
     assert any(text.startswith("node-1: ") for text in lines)
     assert any(text.startswith("node-2: ") for text in lines)
     share = next(text for text in lines if line in text)
-    assert "of 8.0 GiB" in share
-    assert "of 30 %" in share
+    assert "of 4.0 GiB" in share
+    assert "of 5 %" in share

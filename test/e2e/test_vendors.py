@@ -1,16 +1,17 @@
 """A node with cards of two vendors: each pod gets the device files of its own."""
 
-import os
 from collections.abc import Iterator
 
 import pytest
+from e2e.kubernetes import has, here
 from e2e.support import Tenant, eventually, pod, share_template
 
 from hacklib.deployment import KubeObject, Site
 from hacklib.ui import Ui
+from hacklib.versions import Capability
 from hami_dra.testing.amdgpu import MI210, MI300X, AmdCard, AmdMachine
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.apart, pytest.mark.timeout(600)]
 
 _FILES = """
 import os, signal
@@ -25,7 +26,7 @@ signal.pause()
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
     """One node with a simulated A100, an MI300X and an MI210."""
-    with Site.up(name=f"e2e-vendors-{os.getpid()}", cards=[[("A100", 1)]], ui=Ui()) as site:
+    with here().running(name="e2e-vendors", cards=[[("A100", 1)]], ui=Ui()) as site:
         AmdMachine(
             site.driver_root(1),
             AmdCard(model=MI300X, pci="0000:c1:00.0", unique_id=0xF8D1E6A2B3C4D5E6),
@@ -45,8 +46,9 @@ def _template(name: str, device_class: str, *, selector: str = "") -> KubeObject
 
 
 def test_cards_of_both_vendors_are_published(site: Site) -> None:
-    """In one pool; NVIDIA's can be shared, AMD's are taken whole."""
+    """In one pool; NVIDIA's can be shared, or are cut into parts, AMD's are taken whole."""
     devices = [device for item in site.slices() for device in item["spec"].get("devices", [])]
+    shared = has(site, Capability.SHARES)
     shown = {
         device["attributes"]["productName"]["string"]: (
             device["attributes"]["vendor"]["string"],
@@ -56,7 +58,7 @@ def test_cards_of_both_vendors_are_published(site: Site) -> None:
         for device in devices
     }
     assert shown == {
-        "NVIDIA A100-SXM4-80GB": ("nvidia", True, "80Gi"),
+        "NVIDIA A100-SXM4-80GB": ("nvidia", shared, "80Gi" if shared else "20Gi"),
         "AMD Instinct MI300X OAM": ("amd", False, "196592Mi"),
         "AMD Instinct MI210": ("amd", False, "64Gi"),
     }

@@ -13,7 +13,9 @@ from hacklib.ui import Ui
 
 __all__ = ["check", "everything"]
 
-_KUBERNETES = ("1.36", "1.34")
+_KUBERNETES = ("1.36", "1.34", "1.35")
+_OLDER = ("1.34", "1.34+gates", "1.35+gates")
+"""Configurations on which the tests run that are marked `older`; `make versions` runs all tests on all of them."""
 _COVERED = ("hami_dra/core", "hami_dra/api")
 
 
@@ -30,17 +32,35 @@ def everything(ui: Ui) -> int:
     builds = [_build("binaries", "build", "--kubernetes", version) for version in _KUBERNETES]
     native = [_build("native", "build", "--preset", preset) for preset in ("release", "asan")]
     counts = run_lanes([[*static_steps(), *_fast_tests(logs)], [*native, *builds]], logs=logs, ui=ui)
-    counts += run_lanes([[pytest_step("native", "test/native", logs=logs)]], logs=logs, ui=ui)
-    counts += run_lanes([[_build("image", "build", "all")]], logs=logs, ui=ui)
-    for name, arguments in (
-        ("chart", ("test/chart",)),
-        ("cluster", ("-m", "cluster", "test/cluster")),
-        ("contract", ("-m", "cluster", "test/contract")),
-        ("e2e", ("test/e2e",)),
-        ("faults", ("-m", "cluster", "test/faults")),
-    ):
-        if (REPOSITORY / arguments[-1]).is_dir():
-            counts += run_lanes([[pytest_step(name, "-p", "no:randomly", *arguments, logs=logs)]], logs=logs, ui=ui)
+    counts += run_lanes(
+        [
+            [pytest_step("native", "test/native", logs=logs)],
+            [
+                _build("image", "build", "all"),
+                _in_order("chart", "test/chart", logs=logs),
+                _in_order("cluster", "-m", "cluster", "test/cluster", logs=logs),
+                _in_order("contract", "-m", "cluster", "test/contract", logs=logs),
+            ],
+        ],
+        logs=logs,
+        ui=ui,
+    )
+    older = [
+        _in_order(f"e2e {name}", "-m", "older", "test/e2e", logs=logs, environment={"HAMI_DRA_E2E_CONFIGURATION": name})
+        for name in _OLDER
+    ]
+    counts += run_lanes(
+        [
+            [_in_order("e2e", "-m", "not apart", "test/e2e", logs=logs)],
+            [
+                _in_order("e2e apart", "-m", "apart", "test/e2e", logs=logs),
+                *older,
+                _in_order("faults", "-m", "cluster", "test/faults", logs=logs),
+            ],
+        ],
+        logs=logs,
+        ui=ui,
+    )
     left = leftovers.difference(before, leftovers.snapshot())
     if left:
         ui.note("FAILED leftovers: the tests left behind:\n" + "\n".join(left))
@@ -69,6 +89,11 @@ def _fast_tests(logs: Path) -> list[Step]:
 def _fast_paths() -> Sequence[str]:
     names = ("test/unit", "test/property", "test/contract", "test/cluster", "test/faults", "test/hack")
     return [name for name in names if (REPOSITORY / name).is_dir()]
+
+
+def _in_order(name: str, *arguments: str, logs: Path, environment: dict[str, str] | None = None) -> Step:
+    """Tests that share what takes long to make: module by module."""
+    return pytest_step(name, "-p", "no:randomly", *arguments, logs=logs, environment=environment)
 
 
 def _build(tool: str, *arguments: str) -> Step:

@@ -29,7 +29,7 @@ __all__ = ["check", "is_alive", "load_image", "start", "stop"]
 
 _UP_DEADLINE_S = 240.0
 _KEEPER_DEADLINE_S = 20.0
-_DOWN_DEADLINE_S = 60.0
+_DOWN_DEADLINE_S = 180.0
 _IMAGE_DEADLINE_S = 20.0
 
 

@@ -7,7 +7,7 @@ and writes nothing.  A new one is a module beside this one and a line in `GENERA
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from hacklib.generate import abi, hooks, proto, schema
+from hacklib.generate import abi, hooks, proto, schema, versions
 
 __all__ = ["GENERATORS", "Generator", "stale", "write"]
 
@@ -18,6 +18,7 @@ GENERATORS: Mapping[str, Generator] = {
     "hooks": hooks.generate,
     "protobuf": proto.generate,
     "schema": schema.generate,
+    "versions": versions.generate,
 }
 
 
