@@ -94,7 +94,7 @@ class ShareCollector(Collector):
                 ("device_memory_bytes", gpu.memory_bytes),
                 ("device_memory_allocated_bytes", sum(planned.memory_bytes for planned in charged)),
                 ("device_memory_used_bytes", min(gpu.memory_bytes, sum(_used(share) for share in mine))),
-                ("device_cores_allocated_percent", sum(planned.spec.cores_percent for planned in charged)),
+                ("device_cores_allocated_percent", sum(planned.cores_percent for planned in charged)),
                 ("device_shares", len(mine)),
             ):
                 families[name].add_metric([gpu.name], value)
@@ -116,7 +116,7 @@ def _add_share(families: Mapping[str, GaugeMetricFamily | CounterMetricFamily], 
     card = planned.device_memory_bytes
     values: dict[str, float] = {
         "share_memory_bytes": planned.memory_bytes,
-        "share_cores_percent": planned.spec.cores_percent,
+        "share_cores_percent": planned.cores_percent,
     }
     if usage is not None:
         values |= {

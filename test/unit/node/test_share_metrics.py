@@ -7,8 +7,11 @@ from prometheus_client import CollectorRegistry
 from unit.node.test_watchdog import GIB, Bench, bench
 
 from hami_dra._gen import abi
+from hami_dra.core.devices import Offers
 from hami_dra.core.errors import DriverError, NodeStateError
 from hami_dra.core.ids import ClaimUid, ShareKey
+from hami_dra.core.inventory import fixed_share_name
+from hami_dra.core.settings import CardMode, CardSettings, NodeSettings
 from hami_dra.node.share_metrics import ShareCollector
 from hami_dra.testing.gpus import A100_MEMORY, allocated_claim, gpu, share_result
 
@@ -52,6 +55,21 @@ def test_metrics_tell_what_a_share_may_and_does(bench: Bench) -> None:
     assert bench.metric("hami_dra_device_memory_allocated_bytes", **card) == 8 * GIB
     assert bench.metric("hami_dra_device_memory_used_bytes", **card) == 3 * GIB
     assert bench.metric("hami_dra_device_cores_allocated_percent", **card) == 30
+
+
+def test_a_fixed_share_is_promised_the_cores_of_its_part(bench: Bench) -> None:
+    """No request says them: they are the part's, or the limit of the claim's configuration."""
+    result = share_result(share_id="") | {"device": fixed_share_name(gpu().name, 0)}
+    bench.rig.offers = Offers(settings=NodeSettings(default=CardSettings(mode=CardMode.FIXED_SHARES, fixed_shares=4)))
+    bench.rig.prepare(bench.rig.claims.add(allocated_claim("a", result)))
+    (cores,) = (
+        sample.value
+        for family in bench.registry.collect()
+        for sample in family.samples
+        if sample.name == "hami_dra_share_cores_percent"
+    )
+    assert cores == 25
+    assert bench.metric("hami_dra_device_cores_allocated_percent", device=gpu().name) == 25
 
 
 @pytest.mark.parametrize("value", [2**64 - 1, 2**63, 10**19])
