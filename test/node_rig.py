@@ -120,6 +120,8 @@ class Rig:
     recovery: Recovery = field(init=False)
     ledger: Ledger = field(init=False)
     files: NodeFiles = field(init=False)
+    unusable: dict[str, str] = field(default_factory=dict)
+    """Devices on which nothing can run, and why."""
     on_effect: Callable[[str], None] | None = None
     """Told of each effect before it happens, as in `cdi.write`, and after it, as in `cdi.write done`."""
     _armed: str = ""
@@ -227,7 +229,9 @@ class Rig:
             discovery=self.discovery,
             files=files,
             paths=paths,
-            pool=PublishedPool(name=POOL, offers=lambda: self.offers),
+            pool=PublishedPool(
+                name=POOL, offers=lambda: self.offers, unusable=lambda device, _tolerated: self.unusable.get(device, "")
+            ),
         )
         self.recovery = Recovery(state=self.state, discovery=self.discovery, files=files)
         self.discovery.listen(self.recovery.restore)

@@ -20,6 +20,7 @@ __all__ = [
     "Device",
     "DeviceAllocation",
     "DeviceTaint",
+    "DeviceToleration",
     "JsonObject",
     "ObjectMeta",
     "ObjectReference",
@@ -176,6 +177,13 @@ class AllocationConfig(TypedDict):
     opaque: NotRequired[OpaqueConfig]
 
 
+class DeviceToleration(TypedDict, total=False):
+    """With which taints a device is wanted all the same; without a key: with all."""
+
+    key: str
+    effect: str
+
+
 class AllocationResult(TypedDict):
     """One allocated device."""
 
@@ -186,6 +194,7 @@ class AllocationResult(TypedDict):
     adminAccess: NotRequired[bool]
     shareID: NotRequired[str]
     consumedCapacity: NotRequired[dict[str, str]]
+    tolerations: NotRequired[list[DeviceToleration]]
 
 
 class DeviceAllocation(TypedDict, total=False):

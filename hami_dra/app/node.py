@@ -124,7 +124,11 @@ def start_node(group: Group, options: NodeOptions, transport: Transport) -> None
         discovery=discovery,
         files=files,
         paths=_node_paths(options),
-        pool=PublishedPool(name=pool_name(node), offers=lambda: publisher.offers()),  # noqa: PLW0108 - it comes below
+        pool=PublishedPool(
+            name=pool_name(node),
+            offers=lambda: publisher.offers(),  # noqa: PLW0108 - it comes below
+            unusable=lambda device, tolerated: monitor.unusable(device, tolerated),  # noqa: PLW0108 - as above
+        ),
         wait=group.wait,
         observe=metrics.observe_step,
     )

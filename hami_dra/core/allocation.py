@@ -42,6 +42,8 @@ class Result:
     key: ShareKey
     """Name of the share's directory; unique in its claim."""
     admin_access: bool
+    tolerated: frozenset[str]
+    """Keys of taints that evict and with which the device is wanted all the same; the empty key stands for all of them."""
     memory_bytes: int | None
     """What the scheduler charged; None where the device was allocated as a whole."""
     cores_percent: int | None
@@ -134,6 +136,11 @@ def _result(where: str, result: AllocationResult, key: ShareKey, configs: list[t
         share_id=ShareId(share_id) if share_id else None,
         key=key,
         admin_access=result.get("adminAccess", False),
+        tolerated=frozenset(
+            toleration.get("key", "")
+            for toleration in result.get("tolerations", ())
+            if toleration.get("effect") in {None, "", "NoExecute"}
+        ),
         memory_bytes=_quantity(where, consumed, CAPACITY_MEMORY),
         cores_percent=_quantity(where, consumed, CAPACITY_CORES),
         configs=tuple(

@@ -8,7 +8,7 @@ Invariant: every card that was ever seen has exactly one entry, so that one that
 silent.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, StrEnum, auto
 from typing import Final
@@ -29,6 +29,7 @@ __all__ = [
     "judge",
     "of_devices",
     "step",
+    "why_unusable",
 ]
 
 QUIET_S: Final = 600.0
@@ -236,6 +237,19 @@ def of_devices(health: Sequence[DeviceHealth], names: Iterable[DeviceName]) -> t
     known = {device.name: device for device in health}
     parts = [name for name in names if name not in known and card_of(name) in known]
     return (*health, *(replace(known[card_of(name)], name=name) for name in sorted(parts)))
+
+
+def why_unusable(health: Sequence[DeviceHealth], name: DeviceName, *, tolerated: Callable[[str], bool]) -> str:
+    """Why no program could run on a device, by what is wrong with it or with its card; empty where one could.
+
+    Args:
+        health: of all devices.
+        name: the device.
+        tolerated: whether faults of a key are put up with; that of a card that does not answer cannot be.
+    """
+    faults = [fault for device in health if device.name in {name, card_of(name)} for fault in device.faults]
+    fatal = [f for f in faults if f == LOST or (f.effect is Effect.NO_EXECUTE and not tolerated(f.key))]
+    return "; ".join(dict.fromkeys(fault.message for fault in fatal))
 
 
 def _within(part: DeviceHealth, card: DeviceHealth) -> DeviceHealth:

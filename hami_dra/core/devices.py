@@ -28,6 +28,7 @@ from hami_dra.core.settings import CardMode, CardSettings, NodeSettings
 __all__ = ["CutCard", "Offers", "Size", "cut_card", "device_attributes", "device_size"]
 
 _ALL = 100
+_KINDS_OF_PARTITIONS = ("mig", "partition")
 _MAX_STRING = 64
 _MEMORY_STEP = "1Mi"
 
@@ -99,7 +100,7 @@ def _partitions(gpu: Gpu, settings: CardSettings, layout: Layout) -> CutCard:
     if gpu.mig is not None and gpu.mig.switchable:
         devices.append(_whole(gpu, settings, layout) | {"consumesCounters": [whole_card(gpu)]})
     for place in placements(gpu):
-        attributes = device_attributes(gpu, kind="mig", profile=place.profile.name) | _mode(layout)
+        attributes = device_attributes(gpu, partition=place.partition) | _mode(layout)
         size = device_size(gpu, place.profile.memory_bytes, settings)
         device = _device(place.partition.name, attributes, size, settings, layout)
         devices.append(device | {"consumesCounters": [place.consumption]})
@@ -108,10 +109,10 @@ def _partitions(gpu: Gpu, settings: CardSettings, layout: Layout) -> CutCard:
 
 def _instance(gpu: Gpu, instance: MigInstance, settings: CardSettings, layout: Layout) -> Device:
     """A MIG instance that somebody else made and keeps."""
-    name = Partition(gpu=gpu.name, profile=instance.profile, start=instance.start).name
-    attributes = device_attributes(gpu, kind="mig", profile=instance.profile) | _mode(layout)
+    partition = Partition(gpu=gpu.name, profile=instance.profile, start=instance.start)
+    attributes = device_attributes(gpu, partition=partition) | _mode(layout)
     attributes["uuid"] = Attribute(string=instance.uuid)
-    return _device(name, attributes, device_size(gpu, instance.memory_bytes, settings), settings, layout)
+    return _device(partition.name, attributes, device_size(gpu, instance.memory_bytes, settings), settings, layout)
 
 
 def _whole(gpu: Gpu, settings: CardSettings, layout: Layout) -> Device:
@@ -163,19 +164,24 @@ def _mode(layout: Layout) -> dict[str, Attribute]:
     return {ATTRIBUTE_MODE: Attribute(string=str(layout.mode))}
 
 
-def device_attributes(gpu: Gpu, *, kind: str, profile: str | None = None) -> dict[str, Attribute]:
-    """What a device of the card is, however the card is offered: `kind` is `gpu`, `share` or `mig`, which has a profile."""
-    attributes = dict(_attributes(gpu, kind=kind))
-    if profile is not None:
-        attributes |= {"migProfile": Attribute(string=profile), "parentUUID": Attribute(string=gpu.uuid)}
-    return attributes
+def device_attributes(gpu: Gpu, *, kind: str = "gpu", partition: Partition | None = None) -> dict[str, Attribute]:
+    """What a device of the card is, however the card is offered: a partition of it, or of the kind `gpu` or `share`.
+
+    A MIG instance has NVIDIA's words beside those that every vendor's partition has.
+    """
+    if partition is None:
+        return dict(_attributes(gpu, kind=kind))
+    profile = Attribute(string=partition.profile)
+    attributes = dict(_attributes(gpu, kind="mig" if partition.is_mig else "partition"))
+    attributes |= {"partitionProfile": profile, "parentUUID": Attribute(string=gpu.uuid)}
+    return attributes | {"migProfile": profile} if partition.is_mig else attributes
 
 
 def _attributes(gpu: Gpu, *, kind: str) -> Iterator[tuple[str, Attribute]]:
     strings = {
         "vendor": gpu.vendor,
         "type": kind,
-        "uuid": None if kind == "mig" else gpu.uuid,
+        "uuid": None if kind in _KINDS_OF_PARTITIONS else gpu.uuid,
         "productName": gpu.product_name,
         "brand": gpu.brand,
         "architecture": gpu.architecture,

@@ -5,6 +5,7 @@
     │   └── InvalidConfig
     ├── DeviceError                  the node and the allocation do not fit
     │   ├── UnknownDevice
+    │   ├── CardNotHealth
     │   ├── CapacityExceeded
     │   ├── PartitionRefused
     │   └── DeviceLost
@@ -33,6 +34,7 @@ from typing import ClassVar
 __all__ = [
     "ApiUnavailable",
     "CapacityExceeded",
+    "CardNotHealth",
     "ClaimChanged",
     "ClaimError",
     "ClaimNotAllocated",
@@ -94,6 +96,12 @@ class CapacityExceeded(DeviceError):
     """The share would take a device above what it has, given the shares already prepared."""
 
     reason = "CapacityExceeded"
+
+
+class CardNotHealth(DeviceError):
+    """No program could run on the device: it is lost, or dead until it is reset."""
+
+    reason = "CardNotHealth"
 
 
 class PartitionRefused(DeviceError):

@@ -142,10 +142,19 @@ class Partition:
     start: int
 
     @property
+    def is_mig(self) -> bool:
+        """Whether it is an instance of its own, as MIG's are, and not one that a mode of the whole card makes."""
+        return _MODE_PARTITION.fullmatch(self._plain) is None
+
+    @property
+    def _plain(self) -> str:
+        return f"{self.gpu}-{self.profile}-{self.start}"
+
+    @property
     def name(self) -> DeviceName:
         """`gpu-0000-17-00-0-mig-1g-10gb-me-0` for profile `1g.10gb+me` at memory slice 0, `gpu-0000-17-00-0-cpx-3` for cpx."""
-        if _MODE_PARTITION.fullmatch(plain := f"{self.gpu}-{self.profile}-{self.start}"):
-            return DeviceName(plain)
+        if not self.is_mig:
+            return DeviceName(self._plain)
         slug = self.profile.replace("-", f"-{_WITHOUT}-").replace("+", "-").replace(".", "-")
         return DeviceName(f"{self.gpu}-mig-{slug}-{self.start}")
 

@@ -77,7 +77,7 @@ def _of_device(share: PlannedShare, inventory: Inventory) -> dict[str, Attribute
         return {}
     if share.partition is None:
         return device_attributes(gpu, kind="gpu" if fixed_share_index(device) is None else "share")
-    attributes = device_attributes(gpu, kind="mig", profile=share.partition.place.profile)
+    attributes = device_attributes(gpu, partition=share.partition.place)
     uuid = share.partition.uuid
     return attributes if uuid is None else attributes | {"uuid": Attribute(string=uuid)}
 

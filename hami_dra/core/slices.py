@@ -3,7 +3,8 @@
 Pure; `core.slice_diff` compares with what the API server holds and `node.publisher` writes.  `core.layout` says into what each
 card is cut, `core.devices` what the devices look like; here they get their taints and come into slices within the limits of the
 API: counters in slices of their own (1.35+), the devices of a card together where they fit.  Invariants: equal inputs give equal
-slices, and a device that is held is in them as long as it was published.
+slices, and a device that is held is in them as long as it was published; one that is to get no new work and may be shared, but
+cannot say so by a taint, has no slot left.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from hami_dra.api.k8s import Device, ResourceSliceSpec
-from hami_dra.api.names import DRIVER, GATE_CONSUMABLE_CAPACITY, GATE_TAINTS, POOL_SUFFIX
+from hami_dra.api.names import CAPACITY_SLOTS, DRIVER, GATE_CONSUMABLE_CAPACITY, GATE_TAINTS, POOL_SUFFIX
 from hami_dra.core.devices import CutCard, cut_card
 from hami_dra.core.ids import DeviceName, NodeName, PoolName
 from hami_dra.core.inventory import Inventory, card_of
@@ -69,7 +70,8 @@ def desired_slices(
         node: its name.
         settings: how its cards are to be offered.
         server: what the API server keeps; None: everything.
-        taints: what is wrong with devices; one that is to get no new work is left out where the server keeps no taints.
+        taints: what is wrong with devices; one that is to get no new work is left out where the server keeps no taints, or closed
+            if it is held.
         held: devices that are allocated and prepared here, which are never left out.
         observed: the slices of the pool as they are: they say in what layout a card with held devices was published.
     """
@@ -98,11 +100,11 @@ def _leftovers(
 ) -> CutCard:
     """Held devices that nothing of the inventory makes any more, as they were published: those of a lost card, for instance.
 
-    Without counters, since nothing is left with which they would share any.
+    Without counters, since nothing is left with which they would share any, and closed: nothing could serve a new share.
     """
     made = {device["name"] for card in cards for device in card.devices}
     kept = [
-        _without_closed(device, server)
+        _closed(_without_closed(device, server))
         for spec in observed
         for device in spec.get("devices", [])
         if device["name"] in held and device["name"] not in made
@@ -126,9 +128,21 @@ def _with_taints(card: CutCard, taints: Taints, *, held: frozenset[DeviceName], 
         of_device = found[name]
         if kept:
             devices.append(device | {"taints": of_device} if of_device else device)
-        elif name in held or all(taint["effect"] == "None" for taint in of_device):
+        elif all(taint["effect"] == "None" for taint in of_device):
             devices.append(device)
+        elif name in held:
+            devices.append(_closed(device))
     return CutCard(devices=tuple(devices), counters=card.counters)
+
+
+def _closed(device: Device) -> Device:
+    """The device as those have it who have it, and without room for another share.
+
+    A share takes a slot, and the scheduler compares what all of them have taken with what there is: there is none.
+    """
+    if not device.get("allowMultipleAllocations"):
+        return device  # its one claim has it
+    return device | {"capacity": device.get("capacity", {}) | {CAPACITY_SLOTS: {"value": "0"}}}
 
 
 def _pack(cards: Sequence[CutCard], node: NodeName) -> tuple[ResourceSliceSpec, ...]:

@@ -10,9 +10,9 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from hami_dra.core.errors import DeviceLost
+from hami_dra.core.errors import DeviceLost, PartitionRefused
 from hami_dra.core.ids import ClaimUid, DeviceName
-from hami_dra.core.inventory import Gpu, Inventory, LivePartition, Partition
+from hami_dra.core.inventory import Gpu, Inventory, LivePartition, Partition, parse_partition
 from hami_dra.core.plan import ClaimPlan, PlannedPartition, PlannedShare
 from hami_dra.core.record import Entry
 from hami_dra.node.ports import NodeFiles
@@ -53,10 +53,11 @@ class Cutting:
                 self._partitioner.make_whole(gpu.name)
         with self._hold(plan):
             live = self._ensure(plan)
+            seen = self._seen(plan)
             named = replace(plan, shares=tuple(_named(share, live) for share in plan.shares))
             if named != plan:
                 self._ledger.begin(named, check=lambda _others: None)
-        return named, live
+        return named, seen | live
 
     def find(self, plan: ClaimPlan) -> Mapping[DeviceName, LivePartition]:
         """The partitions of a prepared claim; those of ours that are gone, as after a reset of the GPU, are made again.
@@ -67,13 +68,14 @@ class Cutting:
         """
         with self._hold(plan):
             live = self._ensure(plan)
+            seen = self._seen(plan)
         for share in plan.shares:
             if _named(share, live) != share:
                 raise DeviceLost(
                     f"claim {plan.namespace}/{plan.name}: device {share.spec.device} was made anew by the driver and is not the"
                     " one that the claim's containers know; delete the pods that use it"
                 )
-        return live
+        return seen | live
 
     def release(self, uid: ClaimUid) -> None:
         """Remove the claim's partitions that nobody else needs, then its row; an unknown claim is no error.
@@ -107,11 +109,21 @@ class Cutting:
             if share.partition is not None
         }
 
+    def _seen(self, plan: ClaimPlan) -> dict[DeviceName, LivePartition]:
+        """The partitions that monitors are to see, of those that exist: nothing is made for them, and nothing is kept."""
+        found: dict[DeviceName, LivePartition] = {}
+        for place in _watched(plan):
+            with contextlib.suppress(PartitionRefused):  # half made, or cut further by somebody else
+                if place in self._partitioner.live(place.gpu):
+                    found[place.name] = self._partitioner.ensure(place, make=False)
+        return found
+
     @contextlib.contextmanager
     def _hold(self, plan: ClaimPlan) -> Iterator[None]:
         """Keep others from the partitions of the plan's cards; always in the same order, so that nobody waits in a circle."""
         with contextlib.ExitStack() as stack:
-            for gpu in sorted({partition.place.gpu for partition in _partitions(plan)}):
+            places = {partition.place for partition in _partitions(plan)} | _watched(plan)
+            for gpu in sorted({place.gpu for place in places}):
                 stack.enter_context(self._locks.hold(gpu))
             yield
 
@@ -163,6 +175,12 @@ def _ours(entries: Iterable[Entry], *, boot: str, but: ClaimUid | None = None) -
 
 def _partitions(plan: ClaimPlan) -> list[PlannedPartition]:
     return [share.partition for share in plan.shares if share.partition is not None]
+
+
+def _watched(plan: ClaimPlan) -> set[Partition]:
+    """The places on cards that monitors are to see."""
+    places = (parse_partition(share.spec.device) for share in plan.shares if share.spec.admin_access)
+    return {place for place in places if place is not None}
 
 
 def _owned(share: PlannedShare, foreign: set[Partition]) -> PlannedShare:

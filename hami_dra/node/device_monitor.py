@@ -12,7 +12,18 @@ from collections.abc import Callable, Iterator, Mapping
 
 from hami_dra._lib.clock import SYSTEM_CLOCK, Clock
 from hami_dra._lib.threads import Group
-from hami_dra.core.device_health import CardHealth, DeviceHealth, Effect, Fault, Pulse, Verdict, judge, step
+from hami_dra.api.names import TAINT_PREFIX
+from hami_dra.core.device_health import (
+    CardHealth,
+    DeviceHealth,
+    Effect,
+    Fault,
+    Pulse,
+    Verdict,
+    judge,
+    step,
+    why_unusable,
+)
 from hami_dra.core.errors import DriverError, NodeStateError
 from hami_dra.core.health_record import from_json, to_json
 from hami_dra.core.ids import DeviceName
@@ -96,6 +107,14 @@ class DeviceMonitor:
         latest = self._discovery.latest or Inventory()
         failures = {name: failure or latest.failures.get(gpu.vendor, "") for name, gpu in self._discovery.ever.items()}
         return judge(cards, failures=failures, now_s=self._clock.monotonic())
+
+    def unusable(self, name: DeviceName, tolerated: frozenset[str]) -> str:
+        """Why no program could run on a device, by faults whose keys (as taints have them) are not tolerated."""
+
+        def accepted(key: str) -> bool:
+            return not tolerated.isdisjoint({"", f"{TAINT_PREFIX}{key}"})
+
+        return why_unusable(self.health(), name, tolerated=accepted)
 
     def absent(self) -> frozenset[DeviceName]:
         """The devices that no look finds and that are to be published all the same: lost, or back a moment ago."""

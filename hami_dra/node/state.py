@@ -20,12 +20,13 @@ from dataclasses import dataclass
 from hami_dra._lib.backoff import Backoff
 from hami_dra._lib.clock import SYSTEM_CLOCK, Clock
 from hami_dra.api.k8s import ResourceClaim
-from hami_dra.core.allocation import Allocation, read_allocation
+from hami_dra.core.allocation import Allocation, Result, read_allocation
 from hami_dra.core.capacity import check_capacity
 from hami_dra.core.cdi import NodePaths, claim_spec
 from hami_dra.core.devices import Offers
 from hami_dra.core.errors import (
     ApiUnavailable,
+    CardNotHealth,
     ClaimChanged,
     DeviceLost,
     DriverError,
@@ -33,7 +34,7 @@ from hami_dra.core.errors import (
     NotFound,
     UnknownDevice,
 )
-from hami_dra.core.ids import ClaimUid, PoolName, ShareId
+from hami_dra.core.ids import ClaimUid, DeviceName, PoolName, ShareId
 from hami_dra.core.inventory import Inventory, card_of
 from hami_dra.core.metadata import metadata_files
 from hami_dra.core.plan import ClaimPlan, plan_claim
@@ -69,6 +70,8 @@ class PublishedPool:
     name: PoolName
     offers: Callable[[], Offers] = Offers
     """How the cards are offered now."""
+    unusable: Callable[[DeviceName, frozenset[str]], str] = lambda _device, _tolerated: ""
+    """Why no program could run on a device, by faults that are not tolerated; empty where one could."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,7 +294,16 @@ class NodeState:
                 )
             if inventory.card(result.device) is None and self._discovery.was_here(card_of(result.device)):
                 raise DeviceLost(f"{where}: device {result.device} was on this node and is gone")
+            self._check_health(where, result)
         return plan_claim(allocation, resolve(allocation), inventory, offers=offers)
+
+    def _check_health(self, where: str, result: Result) -> None:
+        """A scheduler that knows no taints, or not yet, may have given a dead card away; monitors see it all the same."""
+        why = "" if result.admin_access else self._pool.unusable(result.device, result.tolerated)
+        if why:
+            raise CardNotHealth(
+                f"{where}: device {result.device} cannot be used: {why}; delete the pod to get another one"
+            )
 
     @contextlib.contextmanager
     def _step(self, name: str) -> Iterator[None]:

@@ -8,12 +8,13 @@ names it; a driver that is not there yet is a `DriverError`, and whoever asks tr
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from hami_dra.core.errors import DriverError, DriverUnloaded
 from hami_dra.core.figures import Figures
-from hami_dra.core.ids import GpuUuid
-from hami_dra.core.inventory import DriverFiles, Gpu, Inventory, device_name
+from hami_dra.core.ids import DeviceName, GpuUuid
+from hami_dra.core.inventory import DriverFiles, Gpu, Inventory, MigSupport, device_name
 from hami_dra.vendors.nvidia.driver_root import NVML, Root
 from hami_dra.vendors.nvidia.library import Card, Nvml
 from hami_dra.vendors.nvidia.partitions import MigPartitions
@@ -198,9 +199,15 @@ class NvidiaDiscovery:
             pcie_root=pcie_root(self._sysfs, pci) if self._sysfs else None,
             simulated=self._simulated,
             device_files=(file,),
-            mig=card.mig,
+            mig=self._mig(card, device_name(pci)),
             instances=card.instances,
         )
+
+    def _mig(self, card: Card, name: DeviceName) -> MigSupport | None:
+        """What it can do of MIG, by what became of earlier switches too."""
+        if card.mig is None or not self._partitions.is_fixed(name, enabled=card.mig_enabled):
+            return card.mig
+        return replace(card.mig, switchable=False)
 
     def _warn(self, who: str, why: str) -> None:
         """Say once that a card is left out."""

@@ -8,6 +8,7 @@ Source: nvml.h, section "Multi Instance GPU Management".
 from collections.abc import Callable, Iterable, Iterator
 from ctypes import Array, byref, c_uint
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any
 
 import pynvml
@@ -16,7 +17,7 @@ from hami_dra.core.ids import GpuUuid
 from hami_dra.core.inventory import MigInstance, MigProfile, MigSupport
 from hami_dra.vendors.nvidia.calls import UNSUPPORTED, call, optional, text
 
-__all__ = ["Instance", "MigCard", "Mode", "instances_of", "support_of", "whole_uuid"]
+__all__ = ["Instance", "MigCard", "Mode", "Switch", "instances_of", "support_of", "whole_uuid"]
 
 _MIB = 1 << 20
 _NAME_PREFIX = "MIG "
@@ -43,6 +44,16 @@ class Mode:
 
     enabled: bool
     pending: bool
+
+
+class Switch(Enum):
+    """What became of a switch of the mode (nvml.h, nvmlDeviceSetMigMode)."""
+
+    DONE = auto()
+    IN_USE = auto()
+    """The card is not idle."""
+    NEEDS_RESET = auto()
+    """This machine does not let the driver reset the card, as in most virtual machines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,10 +90,13 @@ class MigCard:
         found = optional(f"read the MIG mode of {self._name}", pynvml.nvmlDeviceGetMigMode, self._handle)
         return None if found is None else Mode(enabled=bool(found[0]), pending=bool(found[1]))
 
-    def set_mode(self, *, enabled: bool) -> bool:
-        """Ask for a mode; false where it has to wait for the card to be idle, or for a reset."""
+    def set_mode(self, *, enabled: bool) -> Switch:
+        """Ask for a mode; says whether it is in force, or what it waits for."""
         what = f"switch MIG {'on' if enabled else 'off'} on {self._name}"
-        return bool(call(what, pynvml.nvmlDeviceSetMigMode, self._handle, int(enabled)) == pynvml.NVML_SUCCESS)
+        status = call(what, pynvml.nvmlDeviceSetMigMode, self._handle, int(enabled))
+        if status == pynvml.NVML_ERROR_RESET_REQUIRED:
+            return Switch.NEEDS_RESET
+        return Switch.DONE if status == pynvml.NVML_SUCCESS else Switch.IN_USE
 
     def users(self) -> tuple[int, ...]:
         """Processes that compute on it."""

@@ -5,22 +5,26 @@ asked for, or changes nothing and says why not.  Whose an instance is, and wheth
 two calls for one card must not run at once, whatever their process.
 
 The MIG mode is switched only on a card that nobody uses.  A card that accepts the switch for its next reset only (on Ampere most
-virtual machines do) gets its old wish back: a reset takes the GPU away from everybody, and is an administrator's.
+virtual machines do) gets its old wish back: a reset takes the GPU away from everybody, and is an administrator's.  Such a card
+is remembered as fixed in its mode, so that it is not offered in the other one until the mode has changed.
 """
 
 import contextlib
+import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from hami_dra.core.errors import DriverError, PartitionRefused
 from hami_dra.core.ids import DeviceName
 from hami_dra.core.inventory import DeviceFile, LivePartition, MigProfile, Partition
 from hami_dra.vendors.nvidia.driver_root import Root
-from hami_dra.vendors.nvidia.mig import Instance, MigCard, Mode, whole_uuid
+from hami_dra.vendors.nvidia.mig import Instance, MigCard, Mode, Switch, whole_uuid
 from hami_dra.vendors.nvidia.session import Session
 
 __all__ = ["MigPartitions"]
+
+_log = logging.getLogger(__name__)
 
 _MINOR = re.compile(r"DeviceFileMinor:\s*([0-9]+)")
 _CAPS = re.compile(r"^\s*([0-9]+) nvidia-caps$", re.MULTILINE)
@@ -34,6 +38,19 @@ class MigPartitions:
         self._session = session
         self._devices = devices
         self._proc = proc
+        self._fixed: dict[DeviceName, bool] = {}
+        """Cards that need a reset to leave the mode in which they are, and that mode; one entry is written at a time."""
+
+    def is_fixed(self, gpu: DeviceName, *, enabled: bool) -> bool:
+        """Whether the card, which is in that mode, is known to leave it by a reset only."""
+        if self._fixed.get(gpu) is not enabled:
+            self._fixed.pop(gpu, None)
+        return gpu in self._fixed
+
+    @property
+    def fixed(self) -> Collection[DeviceName]:
+        """The cards that are known to leave their mode by a reset only."""
+        return tuple(self._fixed)
 
     def ensure(self, partition: Partition, *, make: bool) -> LivePartition:
         """The partition, made if it is not there and `make` says so.
@@ -102,7 +119,30 @@ class MigPartitions:
                     f"device {gpu} is in MIG mode and has GPU instances ({ids}), so it cannot be used as one device:"
                     " destroy them if nobody needs them (nvidia-smi mig -dci, then -dgi)"
                 )
-            _switch(card, mode, gpu, enabled=False)
+            self._switch(card, mode, gpu, enabled=False)
+
+    def _switch(self, card: MigCard, mode: Mode, gpu: DeviceName, *, enabled: bool) -> None:
+        status = _switch(card, mode, gpu, enabled=enabled)
+        if status is Switch.NEEDS_RESET and gpu not in self._fixed:
+            self._fixed[gpu] = mode.enabled
+            _log.warning(
+                "GPU %s leaves its mode (MIG %s) by a reset only; it is offered in that mode until it has changed: drain the node"
+                " and run nvidia-smi -mig %d and nvidia-smi --gpu-reset, or restart the machine",
+                gpu,
+                "on" if mode.enabled else "off",
+                enabled,
+            )
+        if status is not Switch.DONE:
+            word = "on" if enabled else "off"
+            why = (
+                "it takes a reset: drain the node and run"
+                if status is Switch.NEEDS_RESET
+                else "either a client of the driver holds the card (DCGM, nvidia-persistenced, a display), or it takes a reset:"
+                " stop the client, or drain the node and run"
+            )
+            raise PartitionRefused(
+                f"device {gpu}: MIG was not switched {word}; {why} nvidia-smi -mig {int(enabled)} and nvidia-smi --gpu-reset"
+            )
 
     @contextlib.contextmanager
     def _card(self, gpu: DeviceName) -> Iterator[MigCard]:
@@ -117,7 +157,7 @@ class MigPartitions:
             return
         if not make:
             raise PartitionRefused(f"device {partition.name} is gone: the card is not in MIG mode any more")
-        _switch(card, mode, partition.gpu, enabled=True)
+        self._switch(card, mode, partition.gpu, enabled=True)
 
     def _finish(self, card: MigCard, instance: Instance, profile: MigProfile, *, make: bool) -> LivePartition:
         """Gives a GPU instance its compute instance, or destroys it."""
@@ -201,20 +241,18 @@ def _destroy(card: MigCard, profile: MigProfile, start: int) -> None:
             card.destroy(instance)
 
 
-def _switch(card: MigCard, mode: Mode, gpu: DeviceName, *, enabled: bool) -> None:
+def _switch(card: MigCard, mode: Mode, gpu: DeviceName, *, enabled: bool) -> Switch:
+    """Switch the mode of a card that nobody uses, or leave it as it was."""
     word = "on" if enabled else "off"
     if users := card.users():
         raise PartitionRefused(
             f"device {gpu}: MIG cannot be switched {word} while processes use the card ({', '.join(map(str, users))})"
         )
-    if card.set_mode(enabled=enabled) and (now := card.mode()) is not None and now.enabled == enabled:
-        return
+    status = card.set_mode(enabled=enabled)
+    if status is Switch.DONE and (now := card.mode()) is not None and now.enabled == enabled:
+        return status
     card.set_mode(enabled=mode.enabled)
-    raise PartitionRefused(
-        f"device {gpu}: MIG was not switched {word}; either a client of the driver holds the card (DCGM, nvidia-persistenced, a"
-        f" display), or it takes a reset: stop the client, or drain the node and run nvidia-smi -mig {int(enabled)} and"
-        " nvidia-smi --gpu-reset"
-    )
+    return Switch.IN_USE if status is Switch.DONE else status
 
 
 def _text_or_nothing(path: Path) -> str:

@@ -10,13 +10,22 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Protocol
 
-from hami_dra.core.device_health import Fault, Pulse
+from hami_dra.core.device_health import Effect, Ends, Fault, Pulse
 from hami_dra.core.ids import DeviceName
 from hami_dra.vendors.nvidia.health import EventSet, pulse_of
+from hami_dra.vendors.nvidia.partitions import MigPartitions
 
 __all__ = ["NvidiaSensor"]
 
 _log = logging.getLogger(__name__)
+
+_FIXED = Fault(
+    key="mig",
+    value="needs-reset",
+    effect=Effect.NONE,
+    ends=Ends.RESET,
+    message="the card leaves its MIG mode by a reset only, so it is offered in the mode in which it is",
+)
 
 
 class Sessions(Protocol):
@@ -24,6 +33,11 @@ class Sessions(Protocol):
 
     loads: int
     """How often the driver was seen to be loaded again."""
+
+    @property
+    def partitions(self) -> MigPartitions:
+        """Who knows which cards leave their MIG mode by a reset only."""
+        ...
 
     def session(self) -> AbstractContextManager[None]:
         """The session stays open for the block; DriverError where none is open."""
@@ -71,7 +85,12 @@ class NvidiaSensor:
         with self._sessions.session():
             found = {name: pulse_of(_pci_address(name)) for name in names}
             loads = self._sessions.loads
-        return {name: replace(pulse, loads=loads) for name, pulse in found.items() if pulse is not None}
+        fixed = self._sessions.partitions.fixed
+        return {
+            name: replace(pulse, loads=loads, standing=(*pulse.standing, *([_FIXED] if name in fixed else [])))
+            for name, pulse in found.items()
+            if pulse is not None
+        }
 
     def _forget(self) -> None:
         events, self._events = self._events, None

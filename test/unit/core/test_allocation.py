@@ -87,3 +87,17 @@ def test_the_same_device_twice_has_two_keys() -> None:
     """Admin access may give a claim one device through two requests, without shareIDs."""
     twice = claim(*(result(name, shareID=None, consumedCapacity=None, adminAccess=True) for name in ("a", "b")))
     assert [share.key for share in read_allocation(twice).results] == [GPU, f"{GPU}-1"]
+
+
+def test_tolerations_of_what_evicts_are_read() -> None:
+    """By key; one without a key is of everything, one of another effect says nothing."""
+    tolerations = [
+        {"key": "a"},
+        {"key": "b", "effect": "NoExecute"},
+        {"key": "c", "effect": "NoSchedule"},
+        {"effect": ""},
+    ]
+    (found,) = read_allocation(claim(result(tolerations=tolerations))).results
+    assert found.tolerated == {"a", "b", ""}
+    (found,) = read_allocation(claim(result())).results
+    assert found.tolerated == frozenset()

@@ -19,6 +19,7 @@ from hami_dra.core.device_health import (
     judge,
     of_devices,
     step,
+    why_unusable,
 )
 from hami_dra.core.ids import DeviceName
 
@@ -178,3 +179,22 @@ def test_parts_of_which_nothing_is_known_are_as_their_cards() -> None:
     (card, of_part) = of_devices(health, [other, part, NAME])
     assert card == health[0]
     assert of_part == replace(card, name=part)
+
+
+def test_a_device_is_unusable_while_nothing_can_run_there() -> None:
+    """By its own faults and its card's; what a claim tolerates does not count, but a card that does not answer serves nobody."""
+    part, other = DeviceName(f"{NAME}-mig-1g-10gb-0"), DeviceName(f"{NAME}-mig-1g-10gb-1")
+    dead = fault(Ends.RESET, Effect.NO_EXECUTE, "95")
+    books = {
+        NAME: step(CardHealth(), pulse=FINE, faults=[PROGRAM, fault(Ends.RESET)], now_s=0.0),
+        part: step(CardHealth(), pulse=FINE, faults=[dead], now_s=0.0),
+    }
+
+    def unusable(name: DeviceName, *keys: str) -> str:
+        return why_unusable(judge(books, failures={}, now_s=0.0), name, tolerated=lambda key: key in keys)
+
+    assert [unusable(part), unusable(other), unusable(NAME)] == ["fault 95", "", ""]
+    assert unusable(part, "ecc") == "fault 95"
+    assert unusable(part, "xid") == ""
+    books[NAME] = step(books[NAME], pulse=GONE, now_s=1.0)
+    assert unusable(other, "lost", "xid") == LOST.message

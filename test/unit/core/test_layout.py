@@ -112,7 +112,7 @@ def test_partitions_come_with_counters_in_a_slice_of_their_own() -> None:
     assert smallest.get("allowMultipleAllocations") is True
     assert smallest.get("capacity", {})["memory"]["value"] == "9856Mi"
     attributes = smallest.get("attributes", {})
-    assert attributes["migProfile"] == {"string": "1g.10gb"}
+    assert attributes["migProfile"] == attributes["partitionProfile"] == {"string": "1g.10gb"}
     assert attributes["parentUUID"] == {"string": CARD.uuid}
     assert attributes["type"] == {"string": "mig"}
     assert "uuid" not in attributes
@@ -276,6 +276,7 @@ def test_a_lost_card_keeps_the_devices_that_are_held() -> None:
     (device,) = devices(lost).values()
     assert (device["name"], device.get("taints")) == (held, [taint])
     assert device.get("allowMultipleAllocations") is True
+    assert device.get("capacity", {})["slots"] == {"value": "0"}
     assert "consumesCounters" not in device
 
 
@@ -339,6 +340,11 @@ def test_a_card_whose_mode_makes_partitions_is_offered_in_it_and_whole() -> None
     amd = replace(gpu(mig=replace(MIG, enabled=False, switchable=True, profiles=(cpx,))), holder=None)
     found = devices(desired(amd, mode=CardMode.PARTITIONS))
     assert list(found) == [amd.name, *(f"{amd.name}-cpx-{n}" for n in range(8))]
+    attributes = found[DeviceName(f"{amd.name}-cpx-0")].get("attributes", {})
+    assert attributes["type"] == {"string": "partition"}
+    assert attributes["partitionProfile"] == {"string": "cpx"}
+    assert "migProfile" not in attributes
+    assert "uuid" not in attributes
     assert not any("allowMultipleAllocations" in device or "cores" in device["capacity"] for device in found.values())
     assert all(card_of(name) == amd.name and found[name]["consumesCounters"] for name in found)
     assert wished_layout(amd, CardSettings(mode=CardMode.PARTITIONS), Server(closed=frozenset({PARTITIONS}))) == WHOLE

@@ -287,6 +287,21 @@ def test_without_taints_a_sick_card_is_taken_back_unless_it_is_held(
     assert [device.get("taints") for device in spec.get("devices", [])] == [None] * published
 
 
+@pytest.mark.parametrize("effect", ["NoSchedule", "None"])
+def test_without_taints_a_sick_card_that_is_shared_has_no_slot_left(effect: Literal["None", "NoSchedule"]) -> None:
+    """Who has a share keeps it; nobody gets another one.  A server that drops shares too has nothing to close."""
+    closed = frozenset({"DRADeviceTaints"})
+    sick: dict[DeviceName, tuple[DeviceTaint, ...]] = {gpu().name: (taint(effect),)}
+    well = only(desired(inventory())[0])
+    held = frozenset({gpu().name})
+    (spec,) = desired(inventory(), server=Server(closed=closed), taints=sick, held=held)
+    slots = {"value": "0"} if effect == "NoSchedule" else well.get("capacity", {})["slots"]
+    assert only(spec) == well | {"capacity": well.get("capacity", {}) | {"slots": slots}}
+    plain = Server(closed=closed | {"DRAConsumableCapacity"})
+    (spec,) = desired(inventory(), server=plain, taints=sick, held=frozenset({DeviceName(f"{gpu().name}-share-1")}))
+    assert all("slots" not in device.get("capacity", {}) for device in spec.get("devices", []))
+
+
 def test_the_age_of_a_taint_is_the_servers() -> None:
     """It sets `timeAdded`: that is no difference, and it stays when the slice is written for another reason."""
     wanted = desired(inventory(), taints={gpu().name: (taint("NoSchedule"),)})

@@ -179,6 +179,17 @@ def test_a_partition_of_a_lost_card_is_back_with_its_card() -> None:
     assert node.monitor.absent() == {FIRST}
 
 
+def test_what_a_claim_tolerates_is_named_as_in_its_taint() -> None:
+    """A toleration without a key is one of everything."""
+    node = Node()
+    node.sensor.happened = [(FIRST, DEAD)]
+    node.round()
+    assert node.monitor.unusable(FIRST, frozenset()) == "dead"
+    assert node.monitor.unusable(FIRST, frozenset({"gpu.hami.io/ecc"})) == "dead"
+    for tolerated in ("gpu.hami.io/xid", ""):
+        assert node.monitor.unusable(FIRST, frozenset({tolerated})) == ""
+
+
 def test_a_full_disk_is_no_reason_not_to_watch(caplog: pytest.LogCaptureFixture) -> None:
     """It is said once for each thing that could not be remembered."""
     memory = Memory()

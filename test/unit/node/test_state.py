@@ -11,6 +11,7 @@ from hami_dra._lib.threads import Event, Group
 from hami_dra.core.errors import (
     ApiUnavailable,
     CapacityExceeded,
+    CardNotHealth,
     ClaimChanged,
     ClaimNotAllocated,
     DeviceLost,
@@ -204,6 +205,19 @@ def test_a_monitor_sees_a_full_card_and_takes_nothing_of_it(rig: Rig) -> None:
         assert "/etc/ld.so.preload" not in [mount["containerPath"] for mount in device["containerEdits"]["mounts"]]
     rig.unprepare(full)
     rig.prepare(full)
+
+
+def test_a_dead_card_is_not_prepared(rig: Rig) -> None:
+    """The scheduler may not know yet, or never hear of it; a monitor, and who has the card already, go on."""
+    before = rig.claims.add(allocated_claim("before"))
+    devices = rig.prepare(before).devices
+    rig.unusable = {gpu().name: "the driver has lost this GPU"}
+    late = rig.claims.add(allocated_claim("late", share_result(share_id="late-share")))
+    with pytest.raises(CardNotHealth, match=rf"claim ml/late: device {gpu().name} cannot be used: the driver has lost"):
+        rig.prepare(late)
+    assert rig.facts().ledger == {"before-uid": "Completed"}
+    assert rig.prepare(before).devices == devices
+    rig.prepare(rig.claims.add(allocated_claim("monitor", share_result(share_id="") | {"adminAccess": True})))
 
 
 def test_a_claim_of_several_pods_is_one_share(rig: Rig) -> None:

@@ -1,5 +1,6 @@
 """Cards are cut for claims and joined again, whatever dies in between, and what others made stays."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -342,17 +343,23 @@ def test_a_whole_card_leaves_mig_mode(rig: Rig) -> None:
 
 
 def test_a_monitor_changes_no_card(rig: Rig) -> None:
-    """Admin access to a partition sees its card, makes nothing and removes nothing."""
+    """Admin access to a partition sees its card and the partition if it is there, makes nothing and removes nothing."""
     train = claim(rig)
     rig.prepare(train)
+    rig.cards.instances[Partition(gpu=gpu().name, profile="1g.10gb", start=3)] = False  # somebody else's, half made
     result = partition_result("1g.10gb", 6) | {"adminAccess": True}
-    for name, start in (("monitor", 6), ("early", 0)):
+    for name, start, sees in (("monitor", 6, True), ("early", 0, False), ("half", 3, False)):
         watcher = rig.claims.add(
             allocated_claim(name, result | {"device": partition_result("1g.10gb", start)["device"]})
         )
-        rig.prepare(watcher)
+        for _ in range(2):
+            rig.prepare(watcher)
+            (device,) = json.loads(rig.cdi_file(f"{name}-uid").read_text())["devices"]
+            files = {node["path"] for node in device["containerEdits"].get("deviceNodes", [])}
+            assert files == ({f"/dev/nvidia-caps/{SMALL.name}"} if sees else set())
+            assert "/dev/nvidia0" in {mount["containerPath"] for mount in device["containerEdits"]["mounts"]}
         rig.unprepare(watcher)
-    assert places(rig) == ["1g.10gb@6"]
+    assert places(rig) == ["1g.10gb@3", "1g.10gb@6"]
 
 
 def test_a_place_that_the_card_does_not_have_is_unknown(rig: Rig) -> None:
