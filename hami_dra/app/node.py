@@ -112,8 +112,7 @@ def start_node(group: Group, options: NodeOptions, transport: Transport) -> None
     Raises:
         HamiDraError: this node cannot be served: state, CDI directory or sockets cannot be used.
     """
-    node = NodeName(options.node_name)
-    registry = new_registry("node")
+    node, registry = NodeName(options.node_name), new_registry("node")
     metrics = NodeMetrics(registry)
     vendors = Vendors(node_vendors(options))
     files = _node_files(group, options, partitions=vendors)
@@ -158,10 +157,7 @@ def start_node(group: Group, options: NodeOptions, transport: Transport) -> None
     monitor = watching.monitor()
     inputs = _slice_inputs(transport, discovery=discovery, files=files, monitor=monitor, configuration=configuration)
     publisher = _publisher(group, options, transport=transport, inputs=inputs, metrics=metrics)
-    monitor.listen(publisher.wake)
-    configuration.listen(publisher.wake)
-    discovery.listen(publisher.inventory_read)
-    discovery.listen(recovery.restore)
+    _listen(publisher, recovery, monitor=monitor, configuration=configuration, discovery=discovery)
     health = watching.health_stream(monitor)
     watching.shares(inputs.settings, attribution=options.attribution)
     metrics.count_dropped(events=lambda: events.dropped, status=lambda: status.dropped)
@@ -170,6 +166,21 @@ def start_node(group: Group, options: NodeOptions, transport: Transport) -> None
     group.spawn("publisher", publisher.run)
     _release_stale(group, options, claims=claims, state=state, files=files, metrics=metrics)
     _serve(group, options, service=service, health=health, publisher=publisher, registry=registry)
+
+
+def _listen(
+    publisher: Publisher,
+    recovery: Recovery,
+    *,
+    monitor: DeviceMonitor,
+    configuration: NodeConfiguration,
+    discovery: Discovery,
+) -> None:
+    """Who hears of what changes."""
+    monitor.listen(publisher.wake)
+    configuration.listen(publisher.wake)
+    discovery.listen(publisher.inventory_read)
+    discovery.listen(recovery.restore)
 
 
 def _release_stale(

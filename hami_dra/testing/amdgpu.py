@@ -57,6 +57,13 @@ class AmdCard:
     mode: str = "SPX"
     memory_mode: str = "NPS1"
     unique_id: int | None = None
+    ras: bool = False
+    """Whether the kernel counts its errors."""
+    uncorrected: int = 0
+    corrected: int = 0
+    """Errors of its memory since the driver was loaded."""
+    bad_pages: str = ""
+    """The state of each page of its memory that broke: R retired, P to be retired, F that cannot be."""
 
     @property
     def parts(self) -> int:
@@ -97,6 +104,10 @@ class AmdMachine:
         """Switch a card to a compute mode, as a write to `current_compute_partition` does."""
         self.card(pci).mode = mode
         self.write()
+
+    def unbind(self, pci: str) -> None:
+        """The driver lets go of a card, as after a write to its `unbind`."""
+        (self.sysfs / "bus/pci/drivers/amdgpu" / pci).unlink()
 
     def switch(self, file: Path, word: str) -> None:
         """Take a write to `current_compute_partition` as the kernel does, or refuse it with its error."""
@@ -150,6 +161,13 @@ class AmdMachine:
                 "current_compute_partition": card.mode,
                 "available_compute_partition": ", ".join(card.model.modes),
                 "current_memory_partition": card.memory_mode,
+            }
+        if card.ras:
+            pages = (f"0x{number:08x} : 0x00001000 : {state}" for number, state in enumerate(card.bad_pages))
+            files |= {
+                "ras/umc_err_count": f"ue: {card.uncorrected}\nce: {card.corrected}\nde: 0",
+                "ras/gfx_err_count": "ue: 0\nce: 0",
+                "ras/gpu_vram_bad_pages": "\n".join(pages),
             }
         for name, content in files.items():
             _put(path / name, content)

@@ -3,12 +3,20 @@
 import re
 from pathlib import Path
 
-__all__ = ["has_accelerator", "numa_node", "pcie_root"]
+from hami_dra.core.ids import DeviceName
+
+__all__ = ["address", "has_accelerator", "numa_node", "pcie_root"]
 
 _DEVICES = "bus/pci/devices"
 _PCIE_ROOT = re.compile(r"pci[0-9a-f]{4,8}:[0-9a-f]{2}")
 _CLASSES = ("0x03", "0x12")
 """Display controllers and processing accelerators."""
+
+
+def address(gpu: DeviceName) -> str:
+    """`0000:17:00.0` for the card `gpu-0000-17-00-0`: the inverse of `core.inventory.device_name`."""
+    domain, bus, device, function = gpu.removeprefix("gpu-").split("-")
+    return f"{domain}:{bus}:{device}.{function}"
 
 
 def has_accelerator(sysfs: Path, vendor: int) -> bool:

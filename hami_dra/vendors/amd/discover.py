@@ -17,6 +17,7 @@ from hami_dra.core.errors import DriverError
 from hami_dra.core.figures import Figures
 from hami_dra.core.ids import GpuUuid
 from hami_dra.core.inventory import DeviceFile, DriverFiles, Gpu, Holder, Inventory, device_name
+from hami_dra.vendors.amd.health import AmdSensor
 from hami_dra.vendors.amd.kfd import TOPOLOGY, KfdNode, card_nodes, read_nodes
 from hami_dra.vendors.amd.partitions import AmdPartitions, support_of
 from hami_dra.vendors.amd.text import entries, hexadecimal, number, text
@@ -98,8 +99,9 @@ class AmdDiscovery:
         """None: the kernel counts engine time by open file, not by process and period."""
         return None
 
-    def sensor(self) -> None:
-        """Nobody tells of the health of its cards: a card that the kernel no longer lists is lost, and that is all."""
+    def sensor(self) -> AmdSensor:
+        """Who tells of the health of its cards."""
+        return AmdSensor(self._sysfs)
 
     def memory(self, uuid: GpuUuid, *, partition: GpuUuid | None = None) -> None:
         """Not told: KFD counts memory by process, but cards are given whole, so there is no share to hold it against."""

@@ -18,6 +18,7 @@ from hami_dra.core.ids import DeviceName, GpuUuid
 from hami_dra.core.inventory import DeviceFile, LivePartition, MigProfile, MigSupport, Partition
 from hami_dra.vendors.amd.kfd import TOPOLOGY, KfdNode, card_nodes, read_nodes
 from hami_dra.vendors.amd.text import text
+from hami_dra.vendors.pci import address
 
 __all__ = ["AmdPartitions", "support_of", "write"]
 
@@ -92,7 +93,7 @@ class AmdPartitions:
         """
         mode = partition.profile.upper()
         self._enter(partition.gpu, mode, make=make, who=partition.name)
-        nodes = card_nodes(read_nodes(self._sysfs / TOPOLOGY), _address(partition.gpu))
+        nodes = card_nodes(read_nodes(self._sysfs / TOPOLOGY), address(partition.gpu))
         node = next((node for node in nodes if node.index == partition.start), None)
         if node is None or node.render_minor is None:
             raise DriverError(
@@ -134,7 +135,7 @@ class AmdPartitions:
             raise DriverError(f"device {who}: mode {mode} was written to {file}, but the kernel says {found}")
 
     def _card(self, gpu: DeviceName) -> Path:
-        return self._sysfs / "bus/pci/devices" / _address(gpu)
+        return self._sysfs / "bus/pci/devices" / address(gpu)
 
 
 def _refusal(who: str, mode: str, error: OSError) -> PartitionRefused | DriverError:
@@ -149,9 +150,3 @@ def _refusal(who: str, mode: str, error: OSError) -> PartitionRefused | DriverEr
             " not allow it"
         )
     return DriverError(f"device {who}: cannot switch the card to mode {mode}: {error.strerror}")
-
-
-def _address(gpu: DeviceName) -> str:
-    """`0000:c1:00.0` for `gpu-0000-c1-00-0`."""
-    domain, bus, device, function = gpu.removeprefix("gpu-").split("-")
-    return f"{domain}:{bus}:{device}.{function}"

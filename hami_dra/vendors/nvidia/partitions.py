@@ -21,6 +21,7 @@ from hami_dra.core.inventory import DeviceFile, LivePartition, MigProfile, Parti
 from hami_dra.vendors.nvidia.driver_root import Root
 from hami_dra.vendors.nvidia.mig import Instance, MigCard, Mode, Switch, whole_uuid
 from hami_dra.vendors.nvidia.session import Session
+from hami_dra.vendors.pci import address
 
 __all__ = ["MigPartitions"]
 
@@ -147,7 +148,7 @@ class MigPartitions:
     @contextlib.contextmanager
     def _card(self, gpu: DeviceName) -> Iterator[MigCard]:
         with self._session.opened() as nvml:
-            yield nvml.mig(_bus_id(gpu))
+            yield nvml.mig(address(gpu))
 
     def _enter_mig_mode(self, card: MigCard, partition: Partition, *, make: bool) -> None:
         mode = card.mode()
@@ -203,12 +204,6 @@ class MigPartitions:
             raise DriverError(f"/dev/{name} is not there: is nvidia-modprobe installed on the node?")
         number = (int(majors[1]), int(found[1]))
         return DeviceFile(host_path=f"/dev/{name}", container_path=f"/dev/{name}", number=number)
-
-
-def _bus_id(gpu: DeviceName) -> str:
-    """`0000:17:00.0` for `gpu-0000-17-00-0`."""
-    domain, bus, device, function = gpu.removeprefix("gpu-").split("-")
-    return f"{domain}:{bus}:{device}.{function}"
 
 
 def _profile(profiles: tuple[MigProfile, ...], partition: Partition) -> MigProfile:

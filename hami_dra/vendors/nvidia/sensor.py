@@ -14,6 +14,7 @@ from hami_dra.core.device_health import Effect, Ends, Fault, Pulse
 from hami_dra.core.ids import DeviceName
 from hami_dra.vendors.nvidia.health import EventSet, pulse_of
 from hami_dra.vendors.nvidia.partitions import MigPartitions
+from hami_dra.vendors.pci import address
 
 __all__ = ["NvidiaSensor"]
 
@@ -83,7 +84,7 @@ class NvidiaSensor:
             DriverError: as `faults`.
         """
         with self._sessions.session():
-            found = {name: pulse_of(_pci_address(name)) for name in names}
+            found = {name: pulse_of(address(name)) for name in names}
             loads = self._sessions.loads
         fixed = self._sessions.partitions.fixed
         return {
@@ -96,9 +97,3 @@ class NvidiaSensor:
         events, self._events = self._events, None
         if events is not None:
             events.close()
-
-
-def _pci_address(name: DeviceName) -> str:
-    """The opposite of `device_name`."""
-    domain, bus, device = name.removeprefix("gpu-").rsplit("-", 3)[:3]
-    return f"{domain}:{bus}:{device}.{name[-1]}"

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from hami_dra.vendors.pci import has_accelerator, numa_node, pcie_root
+from hami_dra.core.inventory import device_name
+from hami_dra.vendors.pci import address, has_accelerator, numa_node, pcie_root
 
 
 def device(sysfs: Path, **files: str) -> str:
@@ -52,3 +53,9 @@ def test_a_card_sits_where_sysfs_says(tmp_path: Path, text: str, node: int | Non
     address = device(tmp_path, numa_node=text)
     assert numa_node(tmp_path, address) == node
     assert pcie_root(tmp_path, address) == "pci0000:16"
+
+
+def test_a_name_leads_back_to_its_address() -> None:
+    """Short and long domains."""
+    for pci in ("0000:17:00.0", "10000:e1:00.3"):
+        assert address(device_name(pci)) == pci

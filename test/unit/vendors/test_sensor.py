@@ -13,8 +13,6 @@ from hacklib.native.build import build
 from hacklib.paths import REPOSITORY
 from hacklib.ui import Ui
 from hami_dra.core.device_health import Effect, Ends
-from hami_dra.core.inventory import device_name
-from hami_dra.vendors.nvidia.sensor import _pci_address
 from hami_dra.vendors.nvidia.xids import TABLE, xid_fault
 
 HERE = Path(__file__).parent
@@ -184,12 +182,6 @@ def test_a_driver_that_was_loaded_again_says_so_in_every_pulse(node: Node) -> No
     assert node.ask("faults") == []
     node.simctl("inject", "--card", "1", "--xid", "62")
     assert node.ask("faults") == [[T4, "xid", "62", "NoSchedule"]]
-
-
-def test_a_name_leads_back_to_its_address() -> None:
-    """Short and long domains."""
-    for address in ("0000:17:00.0", "10000:e1:00.3"):
-        assert _pci_address(device_name(address)) == address
 
 
 def test_faults_of_programs_never_mark_a_card() -> None:
