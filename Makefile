@@ -1,6 +1,6 @@
 # hami-dra.  `make` lists what there is.  Needs Linux and Python 3.11+; `demo`, `test` and `bench` need root for namespaces.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check versions bench campaign soak test-gpu generate format clean
+.PHONY: help demo test check versions bench campaign soak test-gpu mutation generate format clean
 SHELL := /bin/sh
 
 help: ## list the targets
@@ -29,6 +29,9 @@ soak: ## the fault campaign at length: OPERATIONS (10000) by at most PODS (40) f
 
 test-gpu: ## try the guard on this machine's NVIDIA GPU (elsewhere: hack/gpu bundle DIRECTORY, copy it, run DIRECTORY/run)
 	@python=$$(hack/bootstrap)/python && exec $$python hack/gpu test
+
+mutation: ## change core in thousands of ways and count what no test notices (MODULES="plan layout"; hours for all of it)
+	@python=$$(hack/bootstrap)/python && exec $$python hack/mutation $(MODULES)
 
 generate: ## rewrite what is generated: protobuf, the ABI's JSON and constants, JSON Schemas, tables of docs/
 	@python=$$(hack/bootstrap)/python && exec $$python hack/generate

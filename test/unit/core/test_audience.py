@@ -14,5 +14,13 @@ def test_the_claim_and_its_pods_are_told() -> None:
         {"resource": "pods", "name": "trainer", "uid": "p1"},
         {"apiGroup": "scheduling.k8s.io", "resource": "podgroups", "name": "g", "uid": "g1"},
     ]
-    told = [(who.get("kind"), who.get("namespace"), who.get("name"), who.get("uid")) for who in audience(made)]
-    assert told == [("ResourceClaim", "ml", "train", UID), ("Pod", "ml", "trainer", "p1")]
+    assert audience(made) == [
+        {
+            "apiVersion": "resource.k8s.io/v1",
+            "kind": "ResourceClaim",
+            "namespace": "ml",
+            "name": "train",
+            "uid": UID,
+        },
+        {"apiVersion": "v1", "kind": "Pod", "namespace": "ml", "name": "trainer", "uid": "p1"},
+    ]

@@ -60,3 +60,38 @@ def test_a_lost_device_has_lost_everything() -> None:
 def test_shares_are_charged_to_counters_from_1_36_2_on(version: str, *, counted: bool) -> None:
     """Before, a share of a partition left its memory slices to others (kubernetes#139034)."""
     assert counts_shares(version) is counted
+
+
+def test_what_a_server_is_asked_is_what_the_contract_tests_asked_real_ones() -> None:
+    """A probe that a server refuses for another reason would say nothing of its gates."""
+    pool = {"name": "n/gpu", "generation": 1, "resourceSliceCount": 1}
+    policy = {"default": "1Mi", "validRange": {"min": "1Mi", "step": "1Mi"}}
+    base = {"driver": "gpu.hami.io", "nodeName": "n", "pool": pool}
+    assert probes(node=NodeName("n"), pool=PoolName("n/gpu")) == (
+        (
+            frozenset(),
+            base
+            | {
+                "devices": [
+                    {
+                        "name": "shared",
+                        "allowMultipleAllocations": True,
+                        "capacity": {"memory": {"value": "1Gi", "requestPolicy": policy}},
+                    },
+                    {"name": "tainted", "taints": [{"key": "gpu.hami.io/probe", "effect": "NoSchedule"}]},
+                ]
+            },
+        ),
+        (
+            frozenset({PARTITIONS}),
+            base
+            | {
+                "devices": [
+                    {
+                        "name": "partition",
+                        "consumesCounters": [{"counterSet": "card", "counters": {"slices": {"value": "1"}}}],
+                    }
+                ]
+            },
+        ),
+    )
