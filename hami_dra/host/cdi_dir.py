@@ -8,11 +8,12 @@ import json
 import os
 from pathlib import Path
 
+from hami_dra._lib.clock import SYSTEM_CLOCK, Clock
 from hami_dra.api.k8s import JsonObject
 from hami_dra.api.names import CDI_KIND
 from hami_dra.core.errors import NodeStateError
 from hami_dra.core.ids import ClaimUid
-from hami_dra.host.files import is_abandoned, make_directory, node_state_error, remove_file, write_atomic
+from hami_dra.host.files import Remains, make_directory, node_state_error, remove_file, write_atomic
 
 __all__ = ["CdiDirectory"]
 
@@ -24,9 +25,10 @@ _PROBE = f".{_PREFIX}probe"
 class CdiDirectory:
     """Spec files below one directory."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, clock: Clock = SYSTEM_CLOCK) -> None:
         """`path` as this process sees it; the runtime must watch the same directory."""
         self._path = path
+        self._remains = Remains(clock=clock)
 
     def check(self) -> None:
         """Make the directory if it lacks and see that it can be written.
@@ -85,14 +87,14 @@ class CdiDirectory:
         }
 
     def sweep(self) -> None:
-        """Remove what killed writers left.
+        """Remove what killed writers left, a minute after a look first saw it.
 
         Raises:
             NodeStateError: something is still there.
         """
-        for name in self._names():
-            if name.startswith(f".{_PREFIX}") and is_abandoned(self._path / name):
-                remove_file(self._path / name)
+        ours = [self._path / name for name in self._names() if name.startswith(f".{_PREFIX}")]
+        for path in self._remains.among(ours):
+            remove_file(path)
 
     def _file(self, uid: ClaimUid) -> Path:
         return self._path / f"{_PREFIX}{uid}{_SUFFIX}"

@@ -9,14 +9,15 @@ import contextlib
 import errno
 import os
 import shutil
-import time
+from collections.abc import Iterable
 from pathlib import Path
 
+from hami_dra._lib.clock import SYSTEM_CLOCK, Clock
 from hami_dra.core.errors import NodeStateError
 
 __all__ = [
+    "Remains",
     "create_zeroed",
-    "is_abandoned",
     "make_directory",
     "node_state_error",
     "remove_file",
@@ -94,14 +95,29 @@ def create_zeroed(path: Path, *, size: int, mode: int) -> None:
         raise node_state_error("make a file", path, error) from error
 
 
-def is_abandoned(path: Path) -> bool:
-    """Whether the file is what a killed `write_atomic` left: temporary, and too old to be somebody's work in progress."""
-    if not path.name.endswith(_TEMPORARY):
-        return False
-    try:
-        return time.time() - path.stat().st_mtime > _ABANDONED_S
-    except OSError:
-        return False
+class Remains:
+    """What killed `write_atomic`s left: temporary files on which nobody has worked for a minute.
+
+    The minute is this process's own: a file's times are the wall clock's, which may jump and make work in progress look old.
+    """
+
+    def __init__(self, *, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._clock = clock
+        self._seen: dict[Path, tuple[tuple[int, int], float]] = {}
+        """Inode and time of the last change, and when this process first saw them so."""
+
+    def among(self, paths: Iterable[Path]) -> list[Path]:
+        """Those that have not changed for a minute, as far as was looked."""
+        now_s, before = self._clock.monotonic(), self._seen
+        self._seen = {}
+        for path in paths:
+            with contextlib.suppress(OSError):
+                if path.name.endswith(_TEMPORARY):
+                    status = path.lstat()
+                    state = (status.st_ino, status.st_ctime_ns)
+                    known = before.get(path)
+                    self._seen[path] = known if known is not None and known[0] == state else (state, now_s)
+        return sorted(path for path, (_, since_s) in self._seen.items() if now_s - since_s >= _ABANDONED_S)
 
 
 def make_directory(path: Path, *, mode: int) -> None:

@@ -16,7 +16,7 @@ from hami_dra._gen import plugin_registration_pb2 as registration
 from hami_dra._lib.threads import Group
 from hami_dra.api.names import DRIVER
 from hami_dra.core.errors import NodeStateError
-from hami_dra.node.sockets import SocketPaths, remove_dead_sockets
+from hami_dra.node.sockets import DeadSockets, SocketPaths
 
 __all__ = ["Registrar"]
 
@@ -58,6 +58,7 @@ class Registrar:
         self._workers = workers
         self._check_s = check_s
         self._driver = driver
+        self._dead = DeadSockets(paths, driver=driver)
         self._servers: list[grpc.Server] = []
         self._registered = False
 
@@ -72,8 +73,6 @@ class Registrar:
         Raises:
             NodeStateError: a socket could not be made.
         """
-        for path in remove_dead_sockets(self._paths, driver=self._driver):
-            _log.info("removed a socket on which nobody listens", extra={"path": str(path)})
         self._serve(self._paths.plugin, self._handlers, workers=self._workers, name="dra")
         self._serve(self._paths.registration, [self._registration_handler()], workers=2, name="registration")
         _log.info("listening for kubelet", extra={"socket": str(self._paths.registration)})
@@ -81,6 +80,8 @@ class Registrar:
     def run(self) -> None:
         """See to it that the sockets stay until the group stops; then close them."""
         while not self._group.wait(self._check_s):
+            for path in self._dead.remove():
+                _log.info("removed a socket on which nobody listens", extra={"path": str(path)})
             lost = [path for path in (self._paths.plugin, self._paths.registration) if not path.exists()]
             if lost:
                 _log.warning("sockets are gone, listening anew", extra={"paths": [str(path) for path in lost]})

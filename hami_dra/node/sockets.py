@@ -8,14 +8,15 @@ because kubelet goes on dialling every socket file that lies in its registry.
 import base64
 import hashlib
 import socket
-import time
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from hami_dra._lib.clock import SYSTEM_CLOCK, Clock
 from hami_dra.api.names import DRIVER
 from hami_dra.core.errors import NodeStateError
 
-__all__ = ["SocketPaths", "remove_dead_sockets", "socket_paths"]
+__all__ = ["DeadSockets", "SocketPaths", "socket_paths"]
 
 _MAX_PATH = 107
 _SETTLED_S = 10.0
@@ -53,27 +54,56 @@ def socket_paths(*, plugin_dir: Path, registry_dir: Path, pod_uid: str, driver: 
     )
 
 
-def remove_dead_sockets(paths: SocketPaths, *, driver: str = DRIVER) -> list[Path]:
-    """Remove socket files of this driver on which nobody listens; gives them.  Those of this instance are not touched."""
-    found = [*paths.plugin.parent.glob("dra*.sock"), *paths.registration.parent.glob(f"{driver}-*reg.sock")]
-    dead = [path for path in found if path not in {paths.plugin, paths.registration} and _is_dead(path)]
-    for path in dead:
-        path.unlink(missing_ok=True)
-    return dead
+class DeadSockets:
+    """Socket files of this driver on which nobody listens; those of this instance are not touched.
+
+    A file that was just made may be about to listen, so one goes only when nobody listened twice, some seconds apart by this
+    process's own clock: a file's times are the wall clock's, which may jump.
+    """
+
+    def __init__(self, paths: SocketPaths, *, driver: str = DRIVER, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._paths = paths
+        self._driver = driver
+        self._clock = clock
+        self._next_s = clock.monotonic()
+        self._suspects: set[tuple[Path, int]] = set()
+        """Path and inode of those on which nobody listened at the last look."""
+
+    def remove(self) -> list[Path]:
+        """Look, unless that was done a moment ago, and remove what was dead before and still is; gives it."""
+        now_s = self._clock.monotonic()
+        if now_s < self._next_s:
+            return []
+        self._next_s = now_s + _SETTLED_S
+        suspects = {(path, inode) for path in self._others() if (inode := _dead_inode(path)) is not None}
+        dead = sorted(path for path, _ in suspects & self._suspects)
+        self._suspects = suspects
+        for path in dead:
+            path.unlink(missing_ok=True)
+        return dead
+
+    def _others(self) -> set[Path]:
+        found = {
+            *self._paths.plugin.parent.glob("dra*.sock"),
+            *self._paths.registration.parent.glob(f"{self._driver}-*reg.sock"),
+        }
+        return found - {self._paths.plugin, self._paths.registration}
 
 
-def _is_dead(path: Path) -> bool:
+def _dead_inode(path: Path) -> int | None:
+    """The inode of a socket file on which nobody listens."""
     try:
-        if not path.is_socket() or time.time() - path.lstat().st_mtime < _SETTLED_S:
-            return False  # a young one may be about to listen
+        status = path.lstat()
+        if not stat.S_ISSOCK(status.st_mode):
+            return None
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
             client.settimeout(_CONNECT_S)
             client.connect(str(path))
     except ConnectionRefusedError:
-        return True
+        return status.st_ino
     except OSError:
-        return False
-    return False
+        return None
+    return None
 
 
 def _fitting(directory: Path, *names: str) -> Path:

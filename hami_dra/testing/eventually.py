@@ -14,8 +14,20 @@ __all__ = ["eventually"]
 _POLL_S = 0.005
 
 
-def eventually(condition: Callable[[], object], *, within_s: float = 10.0) -> None:
+def eventually(
+    condition: Callable[[], object],
+    *,
+    within_s: float = 10.0,
+    every_s: float = _POLL_S,
+    detail: Callable[[], object] | None = None,
+) -> None:
     """Return as soon as `condition` holds.
+
+    Args:
+        condition: is asked, and asked again.
+        within_s: for how long.
+        every_s: how long it is left alone in between; more where asking is work.
+        detail: what is known, for the case that it never holds.
 
     Raises:
         AssertionError: it did not hold in time.
@@ -24,5 +36,5 @@ def eventually(condition: Callable[[], object], *, within_s: float = 10.0) -> No
     pause = threading.Event()
     while not condition():
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {within_s} s")
-        pause.wait(_POLL_S)
+            raise AssertionError(f"not within {within_s} s" + (f": {detail()}" if detail else ""))
+        pause.wait(every_s)

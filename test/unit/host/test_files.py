@@ -16,6 +16,7 @@ from hami_dra.host.cdi_dir import CdiDirectory
 from hami_dra.host.files import create_zeroed, make_directory, remove_tree, write_atomic
 from hami_dra.host.guard_install import install_guard
 from hami_dra.host.locks import ClaimLocks
+from hami_dra.testing.clock import FakeClock
 from hami_dra.testing.eventually import eventually
 
 UID = ClaimUid("5a4b0000-0000-4000-8000-000000000001")
@@ -107,15 +108,24 @@ def test_a_read_only_cdi_directory_is_found_at_the_start(read_only: Path) -> Non
 
 
 def test_remains_of_killed_writers_are_swept(tmp_path: Path) -> None:
-    """Old temporary files of ours go; young ones and those of others stay."""
-    cdi = CdiDirectory(tmp_path)
-    names = [".gpu.hami.io-claim_x.json.hami-tmp", ".gpu.hami.io-claim_y.json.hami-tmp", ".other.hami-tmp"]
-    for name in names:
-        (tmp_path / name).touch()
-    for name in (names[0], names[2]):
-        os.utime(tmp_path / name, (0, 0))
+    """Temporary files of ours on which nobody worked for a minute go; others stay, whatever a clock that jumped says."""
+    clock = FakeClock()
+    cdi = CdiDirectory(tmp_path, clock=clock)
+    dead, busy, foreign = (
+        tmp_path / name
+        for name in (".gpu.hami.io-claim_x.json.hami-tmp", ".gpu.hami.io-claim_y.json.hami-tmp", ".other.hami-tmp")
+    )
+    for path in (dead, busy, foreign):
+        path.touch()
+        os.utime(path, (0, 0))
     cdi.sweep()
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names[1:])
+    clock.advance(59.0)
+    cdi.sweep()
+    assert dead.exists()
+    busy.write_text("more", encoding="utf-8")
+    clock.advance(1.0)
+    cdi.sweep()
+    assert sorted(tmp_path.iterdir()) == sorted([busy, foreign])
 
 
 def test_a_guard_is_installed_once_and_never_changed(tmp_path: Path) -> None:

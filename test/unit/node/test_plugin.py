@@ -18,8 +18,9 @@ from hami_dra.node.health import LIVENESS, HealthServer
 from hami_dra.node.metrics import NodeMetrics
 from hami_dra.node.registrar import Registrar
 from hami_dra.node.service import ClaimService
-from hami_dra.node.sockets import SocketPaths, remove_dead_sockets, socket_paths
+from hami_dra.node.sockets import DeadSockets, SocketPaths, socket_paths
 from hami_dra.node.state import ClaimRef, Prepared
+from hami_dra.testing.clock import FakeClock
 from hami_dra.testing.eventually import eventually
 from hami_dra.testing.gpus import allocated_claim, share_result
 from hami_dra.testing.kubelet import FakeKubelet, Plugin, PluginError, PreparedClaim
@@ -221,19 +222,25 @@ def test_a_stopped_plugin_leaves_no_socket(tmp_path: Path) -> None:
 
 
 def test_sockets_of_dead_instances_are_removed(node: Node) -> None:
-    """A killed plugin leaves its socket files, and kubelet would dial them for ever; the living are left alone."""
-    import os  # noqa: PLC0415 - for one call
+    """A killed plugin leaves its socket files, and kubelet would dial them for ever; the living are left alone.
+
+    One that is dead at one look may be about to listen, or have been made anew: only the second look removes it.
+    """
     import socket  # noqa: PLC0415 - for one call
 
     dead = node.paths.registration.with_name("gpu.hami.io-dead-reg.sock")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(dead))
-    os.utime(dead, (0, 0))
     other = SocketPaths(
         plugin=node.paths.plugin.with_name("x.sock"), registration=node.paths.registration.with_name("x")
     )
-    os.utime(node.paths.registration, (0, 0))
-    assert remove_dead_sockets(other) == [dead]
+    clock = FakeClock()
+    sockets = DeadSockets(other, clock=clock)
+    assert sockets.remove() == []
+    clock.advance(9.0)
+    assert sockets.remove() == []
+    clock.advance(1.0)
+    assert sockets.remove() == [dead]
     assert node.paths.registration.exists()
 
 
