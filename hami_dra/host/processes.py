@@ -13,6 +13,8 @@ from hami_dra.core.mounts import Place, container_of, locate, shares_of
 
 __all__ = ["ShareProcesses"]
 
+_ENDED = frozenset("ZX")
+"""States of a process of which nothing but its number is left."""
 _KNOWN = 4096
 """More processes than that on one node's cards are looked up again and again."""
 
@@ -22,8 +24,11 @@ class _Process(NamedTuple):
     container: str | None
 
 
+_NOTHING = _Process(frozenset(), None)
+
+
 class ShareProcesses:
-    """Call it with a pid.  Not for several threads at once."""
+    """Call it with a pid.  Safe to use from many threads."""
 
     def __init__(
         self, claims_dir: Path, *, kubelet_root: Path = Path("/var/lib/kubelet"), proc: Path = Path("/proc")
@@ -39,7 +44,7 @@ class ShareProcesses:
         mounts = _read(proc / "self" / "mountinfo")
         self._claims: Place | None = locate(mounts, str(claims_dir.resolve()))
         self._kubelet = _above(locate(mounts, str(kubelet_root / "plugins" / DRIVER)))
-        self._known: dict[tuple[int, str], _Process] = {}
+        self._known: dict[tuple[int, str, str], _Process] = {}
 
     def __call__(self, pid: int) -> frozenset[tuple[ClaimUid, ShareKey]]:
         """The shares of that process; none where it cannot be told."""
@@ -63,8 +68,11 @@ class ShareProcesses:
 
     def _look(self, pid: int) -> _Process:
         if self._claims is None:
-            return _Process(frozenset(), None)
-        process = (pid, _started(_read(self._proc / str(pid) / "stat")))
+            return _NOTHING
+        started, name, state = _status(_read(self._proc / str(pid) / "stat"))
+        if state in _ENDED:
+            return _NOTHING
+        process = (pid, started, name)
         known = self._known.get(process)
         if known is None:
             mounts = _read(self._proc / str(pid) / "mountinfo")
@@ -89,7 +97,14 @@ def _read(path: Path) -> str:
         return ""
 
 
-def _started(stat: str) -> str:
-    """When the process started: a pid that is used again is another process.  The name before it may hold anything."""
-    fields = stat.rpartition(")")[2].split()
-    return fields[19] if len(fields) > 19 else ""  # noqa: PLR2004 - field 22 of proc_pid_stat(5), counted behind the name
+def _status(stat: str) -> tuple[str, str, str]:
+    """When the process started, its name, which may hold anything, and its state.
+
+    A pid that is used again is another process; one that got another name has executed something, as the runtime does when it
+    has mounted what its container is to have.
+    """
+    name, _, behind = stat.rpartition(")")
+    fields = behind.split()
+    if len(fields) <= 19:  # noqa: PLR2004 - field 22 of proc_pid_stat(5)
+        return "", "", ""
+    return fields[19], name, fields[0]

@@ -9,12 +9,14 @@ from hami_dra.host.processes import ShareProcesses
 USAGE = "612 590 8:1 /lib/hami-dra/claims/uid-1/gpu-s1/usage /run/hami/gpu-s1/usage rw - xfs /dev/sdb rw\n"
 
 
-def process(proc: Path, pid: int | str, mounts: str, *, started: int = 100) -> None:
+def process(
+    proc: Path, pid: int | str, mounts: str, *, started: int = 100, name: str = "a ) b", state: str = "S"
+) -> None:
     """A process with these mounts."""
     directory = proc / str(pid)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "mountinfo").write_text(mounts)
-    (directory / "stat").write_text(f"{pid} (a ) b) S " + " ".join(["0"] * 18) + f" {started} 0 0\n")
+    (directory / "stat").write_text(f"{pid} ({name}) {state} " + " ".join(["0"] * 18) + f" {started} 0 0\n")
 
 
 @pytest.fixture
@@ -78,6 +80,24 @@ def test_a_pid_that_is_used_again_is_another_process(proc: Path, tmp_path: Path)
     process(proc, 7, "")
     assert shares(7)
     process(proc, 7, "", started=200)
+    assert not shares(7)
+
+
+def test_a_process_that_executes_something_is_looked_at_again(proc: Path, tmp_path: Path) -> None:
+    """The runtime's own process becomes the container's when it has mounted everything."""
+    process(proc, 7, "", name="runc:[2:INIT]")
+    shares = ShareProcesses(tmp_path / "state" / "claims", proc=proc)
+    assert not shares(7)
+    process(proc, 7, USAGE, name="python3")
+    assert shares(7)
+
+
+def test_a_zombie_has_nothing(proc: Path, tmp_path: Path) -> None:
+    """Of a process that ended only the number is left, however long its parent lets it wait."""
+    process(proc, 7, USAGE)
+    shares = ShareProcesses(tmp_path / "state" / "claims", proc=proc)
+    assert shares(7)
+    process(proc, 7, "", state="Z")
     assert not shares(7)
 
 
