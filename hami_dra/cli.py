@@ -127,6 +127,7 @@ def _node_options(options: argparse.Namespace) -> NodeOptions:
         health_port=options.health_port,
         metrics_port=options.metrics_port,
         attribution=options.attribution,
+        stale_claim_grace_s=options.stale_claim_grace,
     )
 
 
@@ -214,6 +215,13 @@ def _add_node(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         default=True,
         help="tell shares apart in the driver's figures by the processes of this node: needs the host's pid namespace",
+    )
+    parser.add_argument(
+        "--stale-claim-grace",
+        type=_seconds,
+        default=600.0,
+        metavar="SECONDS",
+        help="for how long nobody can have used a claim before it is released; default %(default)s",
     )
     parser.add_argument("--health-port", type=_port, default=51515, help="of the gRPC health service")
 

@@ -122,6 +122,8 @@ class Rig:
     files: NodeFiles = field(init=False)
     unusable: dict[str, str] = field(default_factory=dict)
     """Devices on which nothing can run, and why."""
+    in_use: set[ClaimUid] = field(default_factory=set)
+    """Claims whose files living processes have."""
     on_effect: Callable[[str], None] | None = None
     """Told of each effect before it happens, as in `cdi.write`, and after it, as in `cdi.write done`."""
     _armed: str = ""
@@ -221,6 +223,7 @@ class Rig:
             partitions=cast("CuttableCards", _Crashing(self, "partitions", self.partitioner or self.cards)),
             locks=ClaimLocks(state_dir / "locks", group=self.group, timeout_s=5.0),
             boot=self.boot,
+            in_use=lambda: self.in_use,
         )
         self.discovery = Discovery(discover=OwnedInstances(self._look, files), group=self.group)
         paths = NodePaths(claims_dir="/var/lib/hami-dra/claims", guard_dir="/var/lib/hami-dra/guard/0123456789ab")

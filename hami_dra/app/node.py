@@ -94,6 +94,8 @@ class NodeOptions:
     metrics_port: int
     attribution: bool
     """Whether processes of other pods can be seen, so that the driver's figures can be told apart by share."""
+    stale_claim_grace_s: float
+    """How long the API server must have said that nobody can use a prepared claim."""
 
     @property
     def sysfs(self) -> Path:
@@ -164,6 +166,7 @@ def start_node(group: Group, options: NodeOptions, transport: Transport) -> None
     follow_node_config(group, options.config, node=node, transport=transport, configuration=configuration)
     group.spawn("discovery", discovery.run)
     group.spawn("publisher", publisher.run)
+    group.spawn("files", lambda: recovery.run(group))
     _release_stale(group, options, claims=claims, state=state, files=files, metrics=metrics)
     _serve(group, options, service=service, health=health, publisher=publisher, registry=registry)
 
@@ -190,11 +193,12 @@ def _release_stale(
         claims=claims,
         state=state,
         files=files,
-        pool=pool_name(NodeName(options.node_name)),
-        in_use=ShareProcesses(options.state_dir / "claims").claims if options.attribution else set,
+        pool=pool_name(node),
         released=metrics.claim_released,
+        grace_s=options.stale_claim_grace_s,
     )
     group.spawn("stale claims", lambda: stale.run(group))
+    _serve(group, options, service=service, health=health, publisher=publisher, registry=registry)
 
 
 def node_vendors(options: NodeOptions) -> list[Vendor]:
@@ -244,6 +248,7 @@ def _node_files(group: Group, options: NodeOptions, *, partitions: Partitioner) 
         locks=locks,
         partitions=partitions,
         boot=boot,
+        in_use=ShareProcesses(options.state_dir / "claims").claims if options.attribution else set,
     )
 
 

@@ -351,3 +351,5 @@ class NodeFiles:
     partitions: Partitioner
     boot: str
     """Id of the running boot: what another one left counts for nothing."""
+    in_use: Callable[[], set[ClaimUid]]
+    """Claims whose files some process of this node has, as far as that can be seen."""

@@ -1,4 +1,4 @@
-"""What a start does about the past, and what a minute's look does about files that went missing.
+"""What a start does about the past, and what a look every few seconds does about files that went missing.
 
 `recover` needs no hardware: it undoes preparations that did not end, drops everything of another boot, takes claims back that the
 ledger lost, and removes files that nobody owns.  `restore` makes missing files and partitions of
@@ -6,9 +6,12 @@ prepared claims again as soon as the devices are known, and undoes what `recover
 leave a claim alone that somebody is working on: a second node plugin may run beside this one.
 """
 
+import contextlib
 import logging
+from collections.abc import Callable
 
-from hami_dra.core.errors import DeviceError, DriverError, NodeStateError
+from hami_dra._lib.threads import Group
+from hami_dra.core.errors import DeviceError, DriverError, HamiDraError, NodeStateError
 from hami_dra.core.ids import ClaimUid
 from hami_dra.core.inventory import Inventory, Partition
 from hami_dra.core.plan import ClaimPlan
@@ -20,6 +23,9 @@ from hami_dra.node.state import NodeState
 __all__ = ["Recovery"]
 
 _log = logging.getLogger(__name__)
+
+_LOOK_S = 5.0
+"""A container that starts without its CDI spec fails, and kubelet lets it wait ever longer: be faster than that."""
 
 
 class Recovery:
@@ -50,15 +56,32 @@ class Recovery:
             self._settle(uid)
         self._cdi.sweep()
 
+    def run(self, group: Group) -> None:
+        """Look for what is missing or left until the group stops; before the devices are known, nothing could be made again."""
+        while not group.wait(_LOOK_S):
+            if self._discovery.latest is not None:
+                self._mend(lambda _plan: True)
+            with contextlib.suppress(HamiDraError):  # another look follows
+                self._state.unprepare_late()
+
     def restore(self) -> None:
-        """After each look at the hardware: make missing files of prepared claims again.  Failures are logged, not raised."""
+        """After each look at the hardware: make again what prepared claims lack.  Failures are logged, not raised."""
+        there = _instances(self._discovery.current())
+        self._mend(lambda plan: _partitions(plan) <= there)
+
+    def _mend(self, is_cut: Callable[[ClaimPlan], bool]) -> None:
+        """Make again what prepared claims lack.
+
+        Args:
+            is_cut: whether the partitions of a claim are there, as far as is known.
+        """
         try:
-            whole = self._cdi.uids() & self._shares.uids()
-            there = _instances(self._discovery.current())
-            for entry in self._ledger.entries():
+            entries = self._ledger.entries()
+            whole = self._cdi.uids() & self._shares.uids()  # after the rows: what came since is whole or under way
+            for entry in entries:
                 if not self._state.is_prepared(entry):
                     self._undo_unfinished(entry.plan.uid)
-                elif entry.plan.uid not in whole or not _partitions(entry.plan) <= there:
+                elif entry.plan.uid not in whole or not is_cut(entry.plan):
                     self._restore_claim(entry.plan.uid)
             self._cdi.sweep()
         except NodeStateError as error:

@@ -21,12 +21,11 @@ from hami_dra.core.plan import ClaimPlan
 from hami_dra.node.ports import ClaimReader, NodeFiles
 from hami_dra.node.state import NodeState
 
-__all__ = ["StaleClaims"]
+__all__ = ["GRACE_S", "StaleClaims"]
 
 _log = logging.getLogger(__name__)
 
-_GRACE_S = 600.0
-_LOOK_S = 600.0
+GRACE_S = 600.0
 
 
 class StaleClaims:
@@ -39,8 +38,8 @@ class StaleClaims:
         state: NodeState,
         files: NodeFiles,
         pool: PoolName,
-        in_use: Callable[[], set[ClaimUid]],
         released: Callable[[], None],
+        grace_s: float = GRACE_S,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """Work on the files that `state` works on.
@@ -48,10 +47,10 @@ class StaleClaims:
         Args:
             claims: the API server's word.
             state: undoes what a claim has here.
-            files: the ledger and the locks.
+            files: the ledger, the locks, and who uses them.
             pool: of this node.
-            in_use: claims whose files some process of this node has, as far as that can be seen.
             released: told of each claim that was released.
+            grace_s: how long the API server must have said so; about as often it is asked.
             clock: measures the grace period.
         """
         self._claims = claims
@@ -59,15 +58,16 @@ class StaleClaims:
         self._ledger = files.ledger
         self._locks = files.locks
         self._pool = pool
-        self._in_use = in_use
+        self._in_use = files.in_use
         self._released = released
+        self._grace_s = grace_s
         self._clock = clock
         self._since: dict[ClaimUid, float] = {}
         """When the API server first said that nobody can use a claim; forgotten when it says otherwise."""
 
     def run(self, group: Group, *, rand: Callable[[], float] = random.random) -> None:
         """Look until the group stops; nodes that started together do not ask together."""
-        while not group.wait(_LOOK_S * (0.5 + rand())):
+        while not group.wait(self._grace_s * (0.5 + rand())):
             try:
                 self.look()
             except HamiDraError as error:
@@ -85,7 +85,7 @@ class StaleClaims:
             reason = self._why_stale(plan)
             if reason is None:
                 self._since.pop(uid, None)
-            elif self._clock.monotonic() - self._since.setdefault(uid, self._clock.monotonic()) >= _GRACE_S:
+            elif self._clock.monotonic() - self._since.setdefault(uid, self._clock.monotonic()) >= self._grace_s:
                 self._release(plan)
 
     def _why_stale(self, plan: ClaimPlan) -> str | None:

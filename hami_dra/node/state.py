@@ -12,6 +12,7 @@ work on the same node during a rolling update.
 
 import contextlib
 import functools
+import logging
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -46,6 +47,8 @@ from hami_dra.node.discovery import Discovery
 from hami_dra.node.ports import ClaimReader, NodeFiles
 
 __all__ = ["ClaimRef", "NodeState", "Prepared", "PreparedDevice", "PublishedPool"]
+
+_log = logging.getLogger(__name__)
 
 _PATIENCE_S = 10.0
 """How long a prepare waits for the API server, of the 45 s that kubelet waits for the answer."""
@@ -147,6 +150,9 @@ class NodeState:
         self._caps = KernelCaps(ledger=files.ledger, locks=files.locks, boot=files.boot, pods=files.pods)
         self._paths = paths
         self._pool = pool
+        self._in_use = files.in_use
+        self._late: set[ClaimUid] = set()
+        """Unprepared by kubelet, but not here yet.  Forgotten by a restart: then they are found stale."""
         self._wait = wait
         self._reads = threading.BoundedSemaphore(_READS)
         self._observe = observe
@@ -160,6 +166,7 @@ class NodeState:
         """
         _check_uid(ref.uid)
         with self._locks.hold(ref.uid):
+            self._late.discard(ref.uid)
             entry = self._ledger.get(ref.uid)
             if entry is not None and self.is_prepared(entry):
                 return self._repeat(ref, entry.plan)
@@ -170,12 +177,31 @@ class NodeState:
     def unprepare(self, uid: ClaimUid) -> None:
         """Undo whatever was done for the claim; an unknown one is no error.  Needs nobody but this node.
 
+        Not while processes have its files: of pods that share a claim, one that ended before it was prepared makes kubelet
+        (1.34 to 1.36) unprepare under the other.  `unprepare_late` does it when they have ended.
+
         Raises:
             HamiDraError: something of it is left; the next attempt goes on there.
         """
         _check_uid(uid)
         with self._locks.hold(uid):
-            self.undo(uid)
+            if self._ledger.get(uid) is not None and uid in self._in_use():
+                _log.warning("unprepared when its processes have ended: kubelet asked for it early", extra={"claim_uid": uid})
+                self._late.add(uid)
+            else:
+                self.undo(uid)
+
+    def unprepare_late(self) -> None:
+        """Undo what was left at an unprepare because processes had it, once they have ended.
+
+        Raises:
+            HamiDraError: something is left; the next attempt goes on there.
+        """
+        for uid in self._late - self._in_use() if self._late else ():
+            with self._locks.try_hold(uid) as mine:
+                if mine and uid in self._late:  # no prepare came in between
+                    self.undo(uid)
+                    self._late.discard(uid)
 
     def undo(self, uid: ClaimUid) -> None:
         """Remove the claim's files, its partitions, then its row.  The caller holds the claim's lock."""
@@ -247,9 +273,13 @@ class NodeState:
             claim = self._read(ref, patience_s=0.0)
         except ApiUnavailable:
             claim = None
+        if claim is not None and (changed := _changed(read_allocation(claim), plan)) is not None:
+            if ref.uid in self._in_use():
+                raise changed
+            _log.warning("prepared anew: %s", changed, extra={"claim_uid": ref.uid})
+            self.undo(ref.uid)
+            return self._first(ref)
         with self._step("repeat"):
-            if claim is not None:
-                _check_unchanged(read_allocation(claim), plan)
             try:
                 self.ensure_files(plan, self._discovery.current())
             except DriverError:
@@ -318,10 +348,12 @@ def _check_uid(uid: ClaimUid) -> None:
         raise ClaimChanged(f"{uid!r} is not the UID of a claim")
 
 
-def _check_unchanged(allocation: Allocation, plan: ClaimPlan) -> None:
-    """Refuse to hand a prepared claim to consumers to whom something else was allocated.
+def _changed(allocation: Allocation, plan: ClaimPlan) -> ClaimChanged | None:
+    """Why a prepared claim cannot be handed to its consumers of now: something else was allocated to them.
 
-    Only what was allocated counts, not what configuration makes of it: another release may read that differently.
+    Kubelet prepares what it holds for unprepared, so it will not unprepare the former allocation: it never knew of it, or it did
+    so before the ledger was put back.  Only what was allocated counts, not what configuration makes of it: another release may
+    read that differently.
     """
     allocated = [
         (r.request, r.pool, r.device, r.share_id, r.memory_bytes, r.cores_percent or 0) for r in allocation.results
@@ -330,8 +362,9 @@ def _check_unchanged(allocation: Allocation, plan: ClaimPlan) -> None:
         (s.request, s.pool, s.device, s.share_id, s.memory_bytes, s.cores_percent)
         for s in (share.spec for share in plan.shares)
     ]
-    if allocated != prepared:
-        raise ClaimChanged(
-            f"claim {plan.namespace}/{plan.name} is prepared on {', '.join(s.spec.key for s in plan.shares)}, but is allocated"
-            f" {', '.join(result.key for result in allocation.results)} now; it is prepared again after kubelet unprepared it"
-        )
+    if allocated == prepared:
+        return None
+    return ClaimChanged(
+        f"claim {plan.namespace}/{plan.name} is prepared on {', '.join(s.spec.key for s in plan.shares)}, but is allocated"
+        f" {', '.join(result.key for result in allocation.results)} now; processes that have the former share must end first"
+    )

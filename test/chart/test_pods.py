@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from hacklib.deployment.helm import Helm
+from hacklib.ui import HackError
 
 SIM = {"source": "sim", "driverRoot": "/var/lib/simgpu"}
 
@@ -52,6 +53,16 @@ def test_the_pid_namespace_of_the_host_is_for_attribution_alone(helm: Helm, valu
     pod = _pod(helm, "DaemonSet", values | {"node": {"attribution": False}})
     assert "hostPID" not in pod
     assert "--no-attribution" in pod["containers"][0]["args"]
+
+
+def test_the_grace_of_stale_claims_is_a_value(helm: Helm) -> None:
+    """As long as the plugin's own default, unless somebody says otherwise; seconds too few to mean it are refused."""
+    (container,) = _pod(helm, "DaemonSet", SIM)["containers"]
+    assert "--stale-claim-grace=600" in container["args"]
+    (container,) = _pod(helm, "DaemonSet", SIM | {"node": {"staleClaimGraceSeconds": 60}})["containers"]
+    assert "--stale-claim-grace=60" in container["args"]
+    with pytest.raises(HackError, match="staleClaimGraceSeconds"):
+        helm.template(values=SIM | {"node": {"staleClaimGraceSeconds": 4}})
 
 
 def test_host_directories_lie_at_the_same_path_in_the_pod(helm: Helm) -> None:

@@ -48,6 +48,7 @@ def options(directory: Path) -> NodeOptions:
         health_port=0,
         metrics_port=0,
         attribution=True,
+        stale_claim_grace_s=600.0,
     )
 
 

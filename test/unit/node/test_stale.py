@@ -11,7 +11,6 @@ from node_rig import Facts, Rig
 from hami_dra._lib.threads import Group
 from hami_dra.api.k8s import ResourceClaim
 from hami_dra.core.errors import ApiUnavailable, Forbidden, HamiDraError, NotFound
-from hami_dra.core.ids import ClaimUid
 from hami_dra.node.stale import StaleClaims
 from hami_dra.testing.clock import FakeClock
 from hami_dra.testing.gpus import POOL, allocated_claim, share_result
@@ -27,7 +26,6 @@ class World:
 
     rig: Rig
     clock: FakeClock = field(default_factory=FakeClock)
-    in_use: set[ClaimUid] = field(default_factory=set)
     released: int = 0
     answer: Callable[[], ResourceClaim] | None = None
     """What the API server says instead of what it holds."""
@@ -41,7 +39,6 @@ class World:
             state=self.rig.state,
             files=self.rig.files,
             pool=POOL,
-            in_use=lambda: self.in_use,
             released=self._count,
             clock=self.clock,
         )
@@ -172,9 +169,9 @@ def test_a_claim_that_comes_back_gets_its_time_again(world: World) -> None:
 def test_a_claim_whose_files_are_in_use_is_not_released(world: World) -> None:
     """A force-deleted pod on a node without kubelet goes on computing: its share of the card is not given away under it."""
     world.delete()
-    world.in_use = {world.train.uid}
+    world.rig.in_use = {world.train.uid}
     assert world.look_twice() == world.prepared
-    world.in_use = set()
+    world.rig.in_use = set()
     world.stale.look()
     assert world.rig.facts() == NOTHING
 

@@ -140,17 +140,53 @@ def test_a_uid_that_is_no_uid_is_refused(rig: Rig) -> None:
             rig.state.unprepare(ClaimUid(uid))
 
 
-def test_a_changed_allocation_is_refused_until_unprepared(rig: Rig) -> None:
-    """What is prepared for one allocation is not handed to consumers of another."""
+def test_a_changed_allocation_waits_for_processes_of_the_former_one(rig: Rig) -> None:
+    """What is prepared for one allocation is not handed to consumers of another, nor taken from under living processes."""
     train = rig.claims.add(allocated_claim())
     rig.prepare(train)
+    rig.in_use.add(train.uid)
     other = share_result(share_id="ffffffff-0000-4000-8000-000000000002", memory_gib=8)
     rig.claims.add(allocated_claim("train", other))
     with pytest.raises(ClaimChanged, match="is prepared on"):
         rig.prepare(train)
     assert rig.facts() == PREPARED
-    rig.unprepare(train)
+
+
+def test_a_changed_allocation_is_prepared_anew(rig: Rig) -> None:
+    """Kubelet, which asks for it, will not unprepare the former allocation: nobody has that any more, so it goes."""
+    train = rig.claims.add(allocated_claim())
+    rig.prepare(train)
+    other = share_result(share_id="ffffffff-0000-4000-8000-000000000002", memory_gib=8)
+    rig.claims.add(allocated_claim("train", other))
     assert rig.prepare(train).plan.shares[0].memory_bytes == 8 << 30
+    (share,) = rig.facts().shares
+    assert "ffffffff" in share
+
+
+def test_an_unprepare_under_living_processes_waits_for_their_end(rig: Rig) -> None:
+    """Kubelet unprepares under one of two users of a claim when the other ended early: nobody loses a share that runs."""
+    train = rig.claims.add(allocated_claim())
+    rig.prepare(train)
+    rig.in_use.add(train.uid)
+    rig.unprepare(train)
+    rig.state.unprepare_late()
+    assert rig.facts() == PREPARED
+    rig.in_use.clear()
+    rig.state.unprepare_late()
+    assert rig.facts() == NOTHING
+    rig.state.unprepare_late()
+
+
+def test_a_claim_that_is_prepared_again_is_not_unprepared_late(rig: Rig) -> None:
+    """Whoever came in between has it."""
+    train = rig.claims.add(allocated_claim())
+    rig.prepare(train)
+    rig.in_use.add(train.uid)
+    rig.unprepare(train)
+    rig.prepare(train)
+    rig.in_use.clear()
+    rig.state.unprepare_late()
+    assert rig.facts() == PREPARED
 
 
 def test_foreign_results_are_left_to_their_driver(rig: Rig) -> None:

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 from node_rig import EFFECTS, Crash, Facts, Rig
 
+from hami_dra._lib.threads import Group
 from hami_dra.core.errors import CapacityExceeded, NodeStateError
+from hami_dra.node.discovery import Discovery
+from hami_dra.node.recovery import Recovery
 from hami_dra.testing.gpus import allocated_claim, inventory, share_result
 
 SHARE = "6b0f2a6e-0000-4000-8000-000000000001"
@@ -272,3 +275,38 @@ def test_a_record_that_cannot_be_read_is_nobodys(rig: Rig) -> None:
     record.write_bytes(record.read_bytes()[:40])
     rig.start()
     assert rig.facts() == NOTHING
+
+
+def test_a_wiped_cdi_directory_is_written_again_within_seconds(rig: Rig) -> None:
+    """Nobody asks again for what kubelet holds for prepared: the plugin sees for itself."""
+    rig.prepare(rig.claims.add(allocated_claim()))
+    for path in rig.cdi_dir.iterdir():
+        path.unlink()
+    waits = _look_once(rig)
+    assert rig.facts() == PREPARED
+    assert max(waits) <= 5.0
+
+
+def test_before_the_devices_are_known_nothing_is_written_again(rig: Rig) -> None:
+    """Right after a start the driver may not have answered yet: a spec without its devices would be wrong."""
+    rig.prepare(rig.claims.add(allocated_claim()))
+    for path in rig.cdi_dir.iterdir():
+        path.unlink()
+    blind = Recovery(
+        state=rig.state, discovery=Discovery(discover=lambda: rig.hardware, group=rig.group), files=rig.files
+    )
+    _look_once(rig, blind)
+    assert not rig.facts().cdi
+
+
+def _look_once(rig: Rig, recovery: Recovery | None = None) -> list[float]:
+    """The waits before a look and after it."""
+    waits: list[float] = []
+
+    class Stopping(Group):
+        def wait(self, timeout_s: float | None = None) -> bool:
+            waits.append(timeout_s or 0.0)
+            return len(waits) > 1
+
+    (recovery or rig.recovery).run(Stopping("files"))
+    return waits
