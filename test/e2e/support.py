@@ -221,11 +221,16 @@ class NodeFiles:
 
     def prepared(self) -> Prepared:
         """Everything that the node keeps for claims."""
-        claims = {
-            path.name: sum(share.is_dir() for share in path.iterdir()) for path in (self.state_dir / "claims").glob("*")
-        }
-        specs = frozenset(path.stem.partition("_")[2] for path in self.cdi_dir.iterdir())
-        return Prepared(shares=claims, specs=specs, ledger=self._ledger())
+        return Prepared(shares=self.share_directories(), specs=self.cdi_claims(), ledger=self._ledger())
+
+    def share_directories(self) -> Mapping[str, int]:
+        """How many shares each claim has a directory for."""
+        claims = (self.state_dir / "claims").glob("*")
+        return {path.name: sum(share.is_dir() for share in path.iterdir()) for path in claims}
+
+    def cdi_claims(self) -> frozenset[str]:
+        """The claims that have a CDI file."""
+        return frozenset(path.stem.partition("_")[2] for path in self.cdi_dir.iterdir())
 
     def _ledger(self) -> Mapping[str, str]:
         """Phase by claim UID, read within the node: SQLite wants the path under which the node plugin opened the file."""

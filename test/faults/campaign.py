@@ -3,31 +3,32 @@
 `faults.plan` says what happens, `faults.strikes` breaks things, `faults.invariants` says what must hold after each heal.
 """
 
-import json
-import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from e2e.support import NodeFiles
 from faults.cluster import Api, Processes
-from faults.invariants import Snapshot, complaints
+from faults.invariants import complaints, unsettled
+from faults.look import Eyes
 from faults.plan import Operation, Round, Verb
 from faults.strikes import Striker
 
 from hacklib.deployment import Site
+from hami_dra.testing.eventually import eventually
 
-__all__ = ["SLOTS", "Campaign", "Tally"]
+__all__ = ["Campaign", "Tally"]
 
-SLOTS = 64
 _HEALED_S = 240.0
+_LOOK_S = 0.4
 _NUDGE_S = 3.0
-_READ_RECORDS = """
-import json, sqlite3, sys
-ledger = sqlite3.connect(f"file:{sys.argv[1]}?mode=ro", uri=True)
-print(json.dumps([json.loads(record) for (record,) in ledger.execute("SELECT record FROM claims")]))
-"""
+_UNDER_WAY = 14
+"""So many pods may be coming or going before the next operations; more would only queue up in kubelet, and end unborn."""
+_STRIDE = 5
+"""Operations in a row."""
+_STUCK_S = 3.0
+"""After so long without room for more, something is broken, and users do not wait for it."""
 
 
 @dataclass(slots=True)
@@ -35,30 +36,34 @@ class Tally:
     """What was done so far."""
 
     operations: Counter[str] = field(default_factory=Counter)
+    missed: int = 0
+    """Containers that were to be killed and were not there, or no longer."""
     faults: Counter[str] = field(default_factory=Counter)
     most_pods: int = 0
     slowest_heal_s: float = 0.0
+    begun: float = field(default_factory=time.monotonic)
 
     def __str__(self) -> str:
         done = ", ".join(f"{number} {verb}" for verb, number in sorted(self.operations.items()))
         struck = ", ".join(f"{number} {fault}" for fault, number in sorted(self.faults.items()))
         return (
-            f"{self.operations.total()} operations ({done}) of up to {self.most_pods} pods at once, {self.faults.total()} faults"
-            f" ({struck}); everything agreed after each, {self.slowest_heal_s:.0f} s later at most"
+            f"{self.operations.total()} operations ({done}; {self.missed} killed nothing) of up to {self.most_pods} pods at once,"
+            f" {self.faults.total()} faults ({struck}) in {(time.monotonic() - self.begun) / 60:.1f} minutes; everything agreed"
+            f" after each, {self.slowest_heal_s:.0f} s later at most"
         )
 
 
 class Campaign:
     """Carries out rounds on node-1 of a site, within its network."""
 
-    def __init__(self, site: Site, *, say: Callable[[str], None]) -> None:
+    def __init__(self, site: Site, *, slots: int, say: Callable[[str], None]) -> None:
         self._site = site
         self._say = say
         self._api = Api(site)
         self._striker = Striker(site, self._api)
-        self._files = NodeFiles(site, node=1)
         self._processes = Processes(site.cluster.spec.cgroup)
-        self._card_bytes = site.cards(1)[0].memory_bytes
+        self._eyes = Eyes(site, api=self._api, processes=self._processes, slots=slots)
+        self._wanted: set[str] = set()
         self.tally = Tally()
 
     def prepare(self) -> None:
@@ -71,46 +76,70 @@ class Campaign:
         Raises:
             AssertionError: something did not come to hold after the heal.
         """
+        begun = time.monotonic()
+        self._striker.look_away()
         self._do(planned.before)
-        time.sleep(planned.head_start_s)
+        _let_pass(planned.head_start_s)
         self._striker.strike(planned.fault)
         self._do(planned.during)
-        time.sleep(planned.dwell_s)
+        _let_pass(planned.dwell_s)
         self._striker.heal(planned.fault)
-        begun = time.monotonic()
+        healed = time.monotonic()
         self._settle(number, planned)
-        took_s = time.monotonic() - begun
+        end = time.monotonic()
         self.tally.faults[planned.fault] += 1
-        self.tally.most_pods = max(self.tally.most_pods, len(planned.wanted))
-        self.tally.slowest_heal_s = max(self.tally.slowest_heal_s, took_s)
-        what = f"{planned.operations} operations, {planned.fault}, {len(planned.wanted)} pods"
-        self._say(f"round {number}: {what}, whole {took_s:.1f} s later")
+        self.tally.slowest_heal_s = max(self.tally.slowest_heal_s, end - healed)
+        self._say(
+            f"round {number}: {planned.operations} operations, {planned.fault}, {len(planned.wanted)} pods,"
+            f" whole {end - healed:.1f} s later, {end - begun:.0f} s in all; {self.tally.operations.total()} so far"
+        )
 
     def _do(self, operations: tuple[Operation, ...]) -> None:
-        for operation in operations:
+        for index, operation in enumerate(operations):
+            if index % _STRIDE == 0:
+                self._wait_for_room()
             if operation.verb is Verb.BOUNCE:
-                pod = self._api.pods().get(operation.pod)
-                if pod is not None:
-                    self._processes.kill_one(pod["metadata"]["uid"])
+                self._bounce(operation.pod)
             else:
                 self._api.do(operation)
+            if operation.verb is Verb.RUN:
+                self._wanted.add(operation.pod)
+                self.tally.most_pods = max(self.tally.most_pods, len(self._wanted))
+            elif operation.verb in {Verb.END, Verb.DROP, Verb.EVICT}:
+                self._wanted.remove(operation.pod)
             self.tally.operations[operation.verb] += 1
+
+    def _bounce(self, name: str) -> None:
+        pod = self._api.pods().get(name)
+        if pod is None or not self._processes.kill_one(pod["metadata"]["uid"]):
+            self.tally.missed += 1
+
+    def _wait_for_room(self) -> None:
+        def room() -> bool:
+            waited_s = time.monotonic() - begun
+            return waited_s > _STUCK_S or len(unsettled(self._wanted, self._api.pods())) < _UNDER_WAY
+
+        begun = time.monotonic()
+        eventually(room, every_s=0.2, within_s=_HEALED_S)
 
     def _settle(self, number: int, planned: Round) -> None:
         """Wait until everything agrees, and have kubelet look at pods that do not run yet."""
-        end = time.monotonic() + _HEALED_S
-        nudge_at = time.monotonic() + _NUDGE_S
-        nudges = 0
-        while wrong := complaints(seen := self._look(planned)):
-            if time.monotonic() > end:
-                raise AssertionError("\n".join([f"round {number} ({planned.fault}):", *wrong, self._story(wrong)]))
-            if time.monotonic() > nudge_at:
-                nudges += 1
-                for name in seen.wanted:
-                    if f"pod {name} does not run" in wrong:
-                        self._api.nudge(name, number=nudges)
-                nudge_at = time.monotonic() + _NUDGE_S
-            time.sleep(0.3)
+        nudges = _Nudges(self._api)
+        wrong: list[str] = []
+
+        def agrees() -> bool:
+            pods = self._api.pods()
+            wrong[:] = unsettled(planned.wanted, pods)
+            if wrong:
+                nudges.give({name for name in pods if any(f"pod {name} " in line for line in wrong)})
+            else:
+                wrong[:] = complaints(self._eyes.look(planned.wanted, pods))
+            return not wrong
+
+        def story() -> str:
+            return "\n".join([f"round {number} ({planned.fault}):", *wrong, self._story(wrong)])
+
+        eventually(agrees, within_s=_HEALED_S, every_s=_LOOK_S, detail=story)
 
     def _story(self, wrong: list[str]) -> str:
         """What is known about pods of which something is wrong, and what the product's own pods say."""
@@ -119,29 +148,24 @@ class Campaign:
             [*(self._site.kubectl.run("describe", "pod", name) for name in pods), self._site.system_story()]
         )
 
-    def _look(self, planned: Round) -> Snapshot:
-        prepared = self._files.prepared()
-        names = [device["name"] for uid in sorted(prepared.specs) for device in self._devices(uid)]
-        return Snapshot(
-            wanted=planned.wanted,
-            pods=self._api.pods(),
-            claims=self._api.claims(),
-            prepared=prepared,
-            cdi_devices=names,
-            in_use=self._processes.claims_in_use(),
-            records=self._records(),
-            card_bytes=self._card_bytes,
-            slots=SLOTS,
-        )
 
-    def _devices(self, uid: str) -> list[dict[str, str]]:
-        try:
-            devices: list[dict[str, str]] = self._files.cdi_spec(uid)["devices"]
-        except FileNotFoundError:  # unprepared since
-            return []
-        return devices
+class _Nudges:
+    """After a prepare that failed, kubelet lets more than a minute pass before the next, unless the pod changes."""
 
-    def _records(self) -> list[dict[str, object]]:
-        shown = self._site.cluster.exec(sys.executable, "-c", _READ_RECORDS, "/var/lib/hami-dra/ledger.db", node=1)
-        records: list[dict[str, object]] = json.loads(shown.stdout)
-        return records
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._number = 0
+        self._last = time.monotonic()
+
+    def give(self, pods: Collection[str]) -> None:
+        """Change the pods, now and then."""
+        if time.monotonic() > self._last + _NUDGE_S:
+            self._number += 1
+            for pod in sorted(pods):
+                self._api.nudge(pod, number=self._number)
+            self._last = time.monotonic()
+
+
+def _let_pass(seconds: float) -> None:
+    """The plan's moment of a fault: chance decides when it strikes, not a condition."""
+    threading.Event().wait(seconds)

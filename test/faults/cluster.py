@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from e2e.support import pod_with, share_template
-from faults.plan import SHARED_CLAIMS, Claim, Operation, Verb
+from faults.plan import Claim, Operation, Verb
 
 from hacklib.deployment import Site
 from hami_dra.api.k8s import JsonObject
@@ -39,32 +39,39 @@ class Api:
 
     def __init__(self, site: Site) -> None:
         self._transport = ClusterTransport(kubeconfig(site.cluster.kubeconfig), user_agent="campaign")
+        self._updates = 0
         self._pause = site.cluster.spec.pause_image
 
     def prepare(self) -> None:
-        """The templates, and the claims that several pods share."""
-        own, double = (share_template(name, memory="512Mi", cores=1) for name in ("own", "double"))
-        requests = double["spec"]["spec"]["devices"]["requests"]
-        requests.append(requests[0] | {"name": "more"})
-        for template in (own, double):
+        """The templates, and the leave to ask for admin access."""
+        labels = {"metadata": {"labels": {"resource.kubernetes.io/admin-access": "true"}}}
+        self.send("PATCH", f"/api/v1/namespaces/{_NAMESPACE}", body=labels, content_type=MERGE_PATCH)
+        for name in (Claim.OWN, Claim.DOUBLE, Claim.MONITOR):
+            template = share_template(name, memory="512Mi", cores=1)
+            requests = template["spec"]["spec"]["devices"]["requests"]
+            if name is Claim.DOUBLE:
+                requests.append(requests[0] | {"name": "more"})
+            if name is Claim.MONITOR:
+                requests[0]["exactly"]["adminAccess"] = True
             self.send("POST", _TEMPLATES, body=template)
-        for index in range(SHARED_CLAIMS):
-            claim = {
-                "apiVersion": "resource.k8s.io/v1",
-                "kind": "ResourceClaim",
-                "metadata": {"name": f"shared-{index}"},
-                "spec": own["spec"]["spec"],
-            }
-            self.send("POST", _CLAIMS, body=claim)
 
     def do(self, operation: Operation) -> None:
-        """Run, end or drop a pod."""
-        if operation.verb is Verb.RUN:
-            self.send("POST", _PODS, body=self._pod(operation))
-            return
-        grace = "0" if operation.verb is Verb.DROP else "1"
+        """All operations but those that only the node hears of."""
+        pod = f"{_PODS}/{operation.pod}"
         with suppress(NotFound):
-            self.send("DELETE", f"{_PODS}/{operation.pod}", query={"gracePeriodSeconds": grace})
+            match operation.verb:
+                case Verb.RUN:
+                    self.send("POST", _PODS, body=self._pod(operation))
+                case Verb.END:
+                    self.send("DELETE", pod, query={"gracePeriodSeconds": "1"})
+                case Verb.DROP:
+                    self.send("DELETE", pod, query={"gracePeriodSeconds": "0"})
+                case Verb.EVICT:
+                    self.send("POST", f"{pod}/eviction", body=_eviction(operation.pod))
+                case Verb.CLAIM:
+                    self.send("POST", _CLAIMS, body=_claim(operation.named))
+                case Verb.UNCLAIM:
+                    self.send("DELETE", f"{_CLAIMS}/{operation.named}")
 
     def pods(self) -> dict[str, JsonObject]:
         """The pods of the campaign by name."""
@@ -88,9 +95,10 @@ class Api:
             with suppress(NotFound):
                 self.send("DELETE", f"{path}/{plugin['metadata']['name']}", query={"gracePeriodSeconds": "1"})
 
-    def update_plugin(self, *, number: int) -> None:
+    def update_plugin(self) -> None:
         """Roll the DaemonSet: the new node plugin comes before the old one goes."""
-        template = {"metadata": {"annotations": {"campaign": str(number)}}}
+        self._updates += 1
+        template = {"metadata": {"annotations": {"campaign": str(self._updates)}}}
         path = f"/apis/apps/v1/namespaces/{SYSTEM}/daemonsets/hami-dra-node"
         self.send("PATCH", path, body={"spec": {"template": template}}, content_type=MERGE_PATCH)
 
@@ -115,13 +123,27 @@ class Api:
             time.sleep(_RETRY_S)
 
     def _pod(self, operation: Operation) -> JsonObject:
-        shared = {"resourceClaimName": f"shared-{operation.shared}"}
-        source = shared if operation.claim is Claim.SHARED else {"resourceClaimTemplateName": str(operation.claim)}
+        """As light as a pod can be: thousands come and go."""
+        named = {"resourceClaimName": operation.named}
+        source = named if operation.claim is Claim.NAMED else {"resourceClaimTemplateName": str(operation.claim)}
         pod = pod_with({"gpu": source}, name=operation.pod)
-        pod["spec"]["restartPolicy"] = "Always"
+        pod["spec"] |= {"restartPolicy": "Always", "hostNetwork": True, "automountServiceAccountToken": False}
         (container,) = pod["spec"]["containers"]
         container |= {"image": self._pause, "command": ["/pause"]}
+        if operation.crowded:
+            pod["spec"]["containers"].append(container | {"name": "other"})
+            pod["spec"]["initContainers"] = [container | {"name": "sidecar", "restartPolicy": "Always"}]
         return pod
+
+
+def _claim(name: str) -> JsonObject:
+    spec = share_template(name, memory="512Mi", cores=1)["spec"]["spec"]
+    return {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "metadata": {"name": name}, "spec": spec}
+
+
+def _eviction(pod: str) -> JsonObject:
+    options = {"gracePeriodSeconds": 1}
+    return {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod}, "deleteOptions": options}
 
 
 class Processes:

@@ -6,7 +6,7 @@ size.
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from e2e.support import Prepared
 
 from hami_dra.api.names import DRIVER
 
-__all__ = ["Snapshot", "complaints"]
+__all__ = ["Snapshot", "complaints", "unsettled"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class Snapshot:
     cdi_devices: Sequence[str]
     """Names of all devices in all CDI specs of the driver."""
     in_use: Collection[str]
-    """UIDs of claims whose files living containers have."""
+    """UIDs of claims whose files living containers have mounted."""
     records: Sequence[Mapping[str, Any]]
     """The ledger's records."""
     card_bytes: int
@@ -41,26 +41,37 @@ class Snapshot:
 
 def complaints(seen: Snapshot) -> list[str]:
     """What does not hold, in words; empty where all is well."""
-    found = [f"pod {name} does not run" for name in sorted(seen.wanted) if not _runs(seen.pods.get(name))]
-    found += [f"pod {name} should be gone" for name in sorted(set(seen.pods) - set(seen.wanted))]
+    found = unsettled(seen.wanted, seen.pods)
     results = {
         claim["metadata"]["uid"]: _results(claim)
         for claim in seen.claims.values()
         if claim["status"].get("reservedFor")
     }
-    expected = {uid: len(of_claim) for uid, of_claim in results.items()}
+    expected = {uid: sum(not result.get("adminAccess") for result in of_claim) for uid, of_claim in results.items()}
     prepared = seen.prepared
     found += _unequal("share directories", dict(prepared.shares), expected)
     found += _unequal("CDI specs", sorted(prepared.specs), sorted(expected))
     found += _unequal("rows of the ledger", dict(prepared.ledger), dict.fromkeys(expected, "Completed"))
-    found += _unequal("claims of living containers", sorted(seen.in_use), sorted(expected))
-    devices = [f"{uid}-{result['device']}-{result['shareID']}" for uid, of in results.items() for result in of]
+    limited = [uid for uid, shares in expected.items() if shares]  # with admin access nothing is limited, nor mounted
+    found += _unequal("claims of living containers", sorted(seen.in_use), sorted(limited))
+    devices = [f"{uid}-{_key(result)}" for uid, of in results.items() for result in of]
     found += _unequal("devices in CDI specs", sorted(seen.cdi_devices), sorted(devices))
     return found + _above(seen)
 
 
+def unsettled(wanted: Collection[str], pods: Mapping[str, Any]) -> list[str]:
+    """What does not hold of the pods alone, which is cheap to see."""
+    found = [f"pod {name} does not run" for name in sorted(wanted) if not _runs(pods.get(name))]
+    return found + [f"pod {name} should be gone" for name in sorted(set(pods) - set(wanted))]
+
+
 def _runs(pod: Mapping[str, Any] | None) -> bool:
-    statuses = pod["status"].get("containerStatuses", []) if pod else []
+    if pod is None:
+        return False
+    statuses = [
+        *pod["status"].get("containerStatuses", []),
+        *pod["status"].get("initContainerStatuses", []),
+    ]
     return bool(statuses) and all("running" in status["state"] for status in statuses)
 
 
@@ -69,8 +80,16 @@ def _results(claim: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [result for result in results if result["driver"] == DRIVER]
 
 
-def _unequal(what: str, there: object, expected: object) -> list[str]:
-    return [] if there == expected else [f"{what}: {there}, expected {expected}"]
+def _key(result: Mapping[str, Any]) -> str:
+    """A device that is given whole, or looked at with admin access, has no share ID."""
+    return "-".join(filter(None, (result["device"], result.get("shareID"))))
+
+
+def _unequal(what: str, there: Iterable[object], expected: Iterable[object]) -> list[str]:
+    """Compares how often what is there, or key by key."""
+    counts = [Counter(side.items() if isinstance(side, Mapping) else side) for side in (there, expected)]
+    more, less = counts[0] - counts[1], counts[1] - counts[0]
+    return [f"{what}: {sorted(map(str, more))} too much, {sorted(map(str, less))} lacking"] if more or less else []
 
 
 def _above(seen: Snapshot) -> list[str]:
@@ -78,6 +97,8 @@ def _above(seen: Snapshot) -> list[str]:
     memory, cores, slots = Counter[str](), Counter[str](), Counter[str]()
     for record in seen.records:
         for share in record["shares"]:
+            if share["adminAccess"]:
+                continue
             memory[share["device"]] += share["memoryBytes"]
             cores[share["device"]] += share["cores"]
             slots[share["device"]] += 1

@@ -1,8 +1,7 @@
-"""What a campaign does, drawn from a seed before anything is done.
+"""What happens in a fault campaign: a reproducible list of rounds, drawn from a seed.
 
-Pure: the same seed gives the same rounds, whatever the cluster makes of them.  A round is a batch of operations, a fault, more
-operations while it lasts, and its end; `faults.campaign` carries it out and looks at what is left.  The plan knows which pods are
-wanted, not which run: an end may well come before the pod has begun.
+A round is some operations, a fault in their midst, more operations, and the end of the fault.  Users do not wait for what they
+asked for: an end may well come before the pod has begun.
 """
 
 import random
@@ -10,31 +9,46 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["SHARED_CLAIMS", "Claim", "Fault", "Operation", "Round", "Verb", "rounds"]
+__all__ = ["Claim", "Fault", "Operation", "Round", "Verb", "rounds"]
 
-SHARED_CLAIMS = 2
-"""Claims that outlive their pods, and that several pods use at once."""
+_NAMED_CLAIMS = 4
+"""Claims with a name of their own, about so many at once."""
+_CLAIMS = 0.12
+"""The part of the operations that is about claims alone."""
+_BOUNCES = 0.25
+_ENDS = 0.58
+"""The part of the pods' comings and goings that are goings, where all places are taken."""
+_ORPHANED = 0.1
+"""In how many of the rounds whose kubelet is away pods are dropped meanwhile, where orphans are allowed."""
 
 
 class Verb(StrEnum):
-    """What happens to a pod."""
+    """What happens to a pod or to a claim."""
 
-    RUN = "run"
-    END = "end"
-    """Deleted with a second of grace."""
-    DROP = "drop"
-    """Deleted without asking its node: another pod may get its place while its containers still live."""
-    BOUNCE = "bounce"
-    """One of its processes is killed; kubelet starts it again, with the CDI spec of before."""
+    RUN = "pod created"
+    END = "pod deleted"
+    """With a second of grace."""
+    DROP = "pod force-deleted"
+    """Without asking its node: another pod may get its place while its containers still live."""
+    EVICT = "pod evicted"
+    BOUNCE = "container killed"
+    """One of a pod's; kubelet starts it again, with the CDI spec of before."""
+    CLAIM = "claim created"
+    """One that outlives its pods, and that several pods use at once."""
+    UNCLAIM = "claim deleted"
+    """Maybe while running pods use it: then it goes with the last of them."""
 
 
 class Claim(StrEnum):
-    """Whose claim a pod uses."""
+    """What claim a pod uses."""
 
     OWN = "own"
     DOUBLE = "double"
     """Its own, with two shares."""
-    SHARED = "shared"
+    MONITOR = "monitor"
+    """Its own, with admin access: it sees a card and consumes nothing."""
+    NAMED = "named"
+    """One that was created before and may have other users."""
 
 
 class Fault(StrEnum):
@@ -44,25 +58,39 @@ class Fault(StrEnum):
     UPDATE = "node plugin replaced while it works"
     KUBELET = "kubelet killed"
     CONTAINERD = "containerd killed"
+    REBOOT = "node rebooted"
     API_GONE = "API server killed"
     API_DEAF = "API server frozen"
     DISK = "disk of the state full"
+    STATE_READ_ONLY = "state read-only"
+    CDI_CLOSED = "CDI directory not writable"
+    CDI_WIPED = "CDI directory wiped"
+    LEDGER_LOST = "ledger lost"
+    LEDGER_OLD = "ledger put back"
 
     @property
     def silences_api(self) -> bool:
         """Whether nobody can be asked for anything while it lasts."""
         return self in {Fault.API_GONE, Fault.API_DEAF}
 
+    @property
+    def forgets_pods(self) -> bool:
+        """Whether kubelet starts anew: of pods that went meanwhile it finds the claims after a minute."""
+        return self in {Fault.KUBELET, Fault.REBOOT}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One thing that a user, or fate, does to one pod."""
+    """One thing that a user, or fate, does to one pod or claim."""
 
     verb: Verb
-    pod: str
+    pod: str = ""
+    """None where a claim is created or deleted."""
     claim: Claim = Claim.OWN
-    shared: int = 0
-    """Which of the shared claims."""
+    named: str = ""
+    """Which of the claims with a name."""
+    crowded: bool = False
+    """Whether a sidecar and a second container share the pod's claim."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,28 +120,85 @@ class _Users:
         self._dice = dice
         self._pods = pods
         self._number = 0
-        self._bounced: set[str] = set()
+        self._calm: set[str] = set()
+        """The pods that ran when the round began, and were not bounced in it."""
+        self._sharers: set[str] = set()
+        """Pods with a named claim that may end.  Not those that may not have been prepared yet, nor while kubelet starts anew: it
+        then unprepares the claim under its only other user, whose containers it cannot start again (1.34 to 1.36 count the users
+        of a claim without looking who they are)."""
+        self._young: set[str] = set()
+        """Claims for which a pod may not have a place yet."""
+        self._claims: list[str] = []
+        self._named: dict[str, str] = {}
+        """The named claim of a pod."""
+        self._resting: set[str] = set()
+        """Claims of pods that were dropped: kubelet would give the next pod what the dropped one had, though another share was
+        allocated meanwhile (it skips the prepare while it still knows the claim)."""
         self.wanted: list[str] = []
 
+    def begin(self, *, forgetful: bool) -> None:
+        """Another round: what was wanted so far runs.
+
+        Args:
+            forgetful: whether kubelet will start anew in it.
+        """
+        self._calm = set(self.wanted)
+        self._sharers = set() if forgetful else self._calm & set(self._named)
+        self._young.clear()
+        self._resting.clear()
+
     def draw(self, *, drops: bool) -> Operation:
+        """The next operation.
+
+        Args:
+            drops: whether pods may be dropped.
+        """
         roll = self._dice.random()
-        calm = [pod for pod in self.wanted if pod not in self._bounced]
-        if calm and roll < 0.1:
+        if roll < _CLAIMS:
+            return self._claim()
+        if roll < _CLAIMS + _BOUNCES and (calm := [pod for pod in self.wanted if pod in self._calm]):
             pod = self._dice.choice(calm)
-            self._bounced.add(pod)  # a second time kubelet would let it wait
+            self._calm.remove(pod)  # a second time kubelet would let it wait
             return Operation(verb=Verb.BOUNCE, pod=pod)
         full = len(self.wanted) / self._pods
-        if self.wanted and (roll < 0.1 + 0.5 * full or full >= 1.0):
-            pod = self.wanted.pop(self._dice.randrange(len(self.wanted)))
-            return Operation(verb=Verb.DROP if drops and self._dice.random() < 0.3 else Verb.END, pod=pod)
-        return self._run()
+        ready = [pod for pod in self.wanted if pod not in self._named or pod in self._sharers]
+        if ready and (full >= 1.0 or self._dice.random() < _ENDS * full):
+            return self._end(self._dice.choice(ready), drops=drops)
+        return self._run() if full < 1.0 else self._claim()
+
+    def _claim(self) -> Operation:
+        idle = [claim for claim in self._claims if claim not in self._young]
+        if idle and len(self._claims) > self._dice.randrange(2 * _NAMED_CLAIMS):
+            claim = self._dice.choice(idle)
+            self._claims.remove(claim)
+            return Operation(verb=Verb.UNCLAIM, named=claim)
+        claim = f"claim-{self._next()}"
+        self._claims.append(claim)
+        return Operation(verb=Verb.CLAIM, named=claim)
+
+    def _end(self, pod: str, *, drops: bool) -> Operation:
+        self.wanted.remove(pod)
+        self._sharers.discard(pod)
+        verb = self._dice.choices([Verb.END, Verb.EVICT, Verb.DROP], weights=[5, 2, 3 if drops else 0])[0]
+        named = self._named.pop(pod, None)
+        if verb is Verb.DROP and named:
+            self._resting.add(named)
+        return Operation(verb=verb, pod=pod)
 
     def _run(self) -> Operation:
-        self._number += 1
-        pod = f"pod-{self._number}"
+        pod = f"pod-{self._next()}"
         self.wanted.append(pod)
-        (claim,) = self._dice.choices(list(Claim), weights=[6, 2, 2])
-        return Operation(verb=Verb.RUN, pod=pod, claim=claim, shared=self._dice.randrange(SHARED_CLAIMS))
+        ready = [claim for claim in self._claims if claim not in self._resting]
+        (claim,) = self._dice.choices(list(Claim), weights=[6, 2, 1, 3 if ready else 0])
+        named = self._dice.choice(ready) if claim is Claim.NAMED else ""
+        if named:
+            self._named[pod] = named
+            self._young.add(named)
+        return Operation(verb=Verb.RUN, pod=pod, claim=claim, named=named, crowded=self._dice.random() < 0.15)
+
+    def _next(self) -> int:
+        self._number += 1
+        return self._number
 
 
 def rounds(
@@ -127,7 +212,7 @@ def rounds(
         pods: most that are wanted at once.
         batch: operations of a round.
         faults: to choose from.
-        orphans: whether pods may be dropped while nobody on the node can hear of it; kubelet finds their claims after a minute.
+        orphans: whether pods may be dropped while their kubelet is away; it finds their claims after a minute.
     """
     dice = random.Random(seed)  # noqa: S311 - a plan, not a secret
     users = _Users(dice, pods=pods)
@@ -138,7 +223,8 @@ def rounds(
         number = min(batch, operations)
         operations -= number
         early = number if fault.silences_api else dice.randint(number // 3, number)
-        drops = orphans or fault in {Fault.PLUGIN, Fault.UPDATE, Fault.DISK}
+        drops = not fault.forgets_pods or (orphans and dice.random() < _ORPHANED)
+        users.begin(forgetful=fault.forgets_pods)
         before = tuple(users.draw(drops=drops) for _ in range(early))
         during = tuple(users.draw(drops=drops) for _ in range(number - early))
         yield Round(

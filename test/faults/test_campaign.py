@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from faults.campaign import SLOTS, Campaign
+from faults.campaign import Campaign
 from faults.plan import rounds
+from faults.strikes import mount_state
 
 from hacklib.deployment import Site
 from hacklib.ui import Ui
@@ -20,15 +21,17 @@ pytestmark = [pytest.mark.cluster]
 _SHORT = "70"
 _PODS = "12"
 _BATCH = 10
-_LONG_BATCH = 40
+_LONG_BATCH = 100
+_SLOTS = 64
+_GATES = {"KubeletCrashLoopBackOffMax": True}
 
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    """One node with one card, the state on a file system small enough to be filled."""
-    with Site.up(name=f"faults-{os.getpid()}", cards=[[("A100", 1)]], ui=Ui()) as site:
-        site.cluster.exec("mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", "/var/lib/hami-dra", node=1)
-        site.install(values={"slots": SLOTS})
+    """One node with one card, the state on a file system small enough to be filled; nobody waits long for anything."""
+    with Site.up(name=f"faults-{os.getpid()}", cards=[[("A100", 1)]], feature_gates=_GATES, ui=Ui()) as site:
+        mount_state(site)
+        site.install(values={"slots": _SLOTS, "node": {"staleClaimGraceSeconds": 5}})
         yield site
 
 
@@ -43,7 +46,7 @@ def test_everything_agrees_after_every_fault(site: Site, capsys: pytest.CaptureF
     with ExitStack() as stack:
         stack.enter_context(capsys.disabled())
         stack.enter_context(site.cluster.network())
-        campaign = Campaign(site, say=lambda line: print(line, flush=True))
+        campaign = Campaign(site, slots=_SLOTS, say=lambda line: print(line, flush=True))
         campaign.prepare()
         print(f"\nfault campaign, seed {seed}", flush=True)
         planned = rounds(seed, operations=operations, pods=pods, batch=_LONG_BATCH if long else _BATCH, orphans=long)

@@ -23,7 +23,7 @@ def _pod(state: str = "running") -> Mapping[str, Any]:
 
 
 def _record(*, memory: int = 10, cores: int = 10) -> Mapping[str, Any]:
-    return {"shares": [{"device": "gpu-0", "memoryBytes": memory, "cores": cores}]}
+    return {"shares": [{"device": "gpu-0", "memoryBytes": memory, "cores": cores, "adminAccess": False}]}
 
 
 GOOD = Snapshot(

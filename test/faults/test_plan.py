@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from faults.plan import Fault, Verb, rounds
+from faults.plan import Claim, Fault, Verb, rounds
 
 
 def test_a_seed_is_a_campaign() -> None:
@@ -23,25 +23,33 @@ def test_a_campaign_has_what_was_asked_for() -> None:
 
 
 def test_operations_make_sense_after_each_other() -> None:
-    """Only a wanted pod is ended or bounced, no name is used twice, and nothing is asked of an API server that is away."""
+    """Only what is there is used or ended, no name is used twice, and nothing is asked of an API server that is away."""
     alive: set[str] = set()
+    claims: set[str] = set()
     names: set[str] = set()
     for planned in rounds(3, operations=2000, pods=40, batch=25):
         assert not (planned.fault.silences_api and planned.during)
         for operation in (*planned.before, *planned.during):
-            if operation.verb is Verb.RUN:
-                assert operation.pod not in names
-                alive.add(operation.pod)
-                names.add(operation.pod)
-            else:
-                assert operation.pod in alive
-            if operation.verb in {Verb.END, Verb.DROP}:
-                alive.remove(operation.pod)
+            if operation.verb in {Verb.RUN, Verb.CLAIM}:
+                assert not {operation.pod or operation.named} & names
+                names.add(operation.pod or operation.named)
+            match operation.verb:
+                case Verb.RUN:
+                    assert operation.named in (claims if operation.claim is Claim.NAMED else {""})
+                    alive.add(operation.pod)
+                case Verb.END | Verb.DROP | Verb.EVICT:
+                    alive.remove(operation.pod)
+                case Verb.BOUNCE:
+                    assert operation.pod in alive
+                case Verb.CLAIM:
+                    claims.add(operation.named)
+                case Verb.UNCLAIM:
+                    claims.remove(operation.named)
         assert planned.wanted == alive
 
 
 def test_a_short_campaign_orphans_nobody() -> None:
     """Where kubelet's minute is too long to wait for, no pod is dropped while its node cannot hear of it."""
     for planned in rounds(5, operations=2000, pods=40, batch=25, orphans=False):
-        if planned.fault in {Fault.KUBELET, Fault.CONTAINERD, Fault.API_GONE, Fault.API_DEAF}:
+        if planned.fault in {Fault.KUBELET, Fault.REBOOT}:
             assert all(operation.verb is not Verb.DROP for operation in (*planned.before, *planned.during))

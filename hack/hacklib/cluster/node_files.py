@@ -44,7 +44,7 @@ def mount_all(node: Node) -> None:
     _mount("-t", "overlay", "-o", "lowerdir=/etc,upperdir=/run/etc/upper,workdir=/run/etc/work", "overlay", "/etc")
     for folder in ("/run/lock", "/run/cdi", "/etc/cdi"):
         Path(folder).mkdir(exist_ok=True)
-    _mount("--bind", str(node.folder / "var-lib"), "/var/lib")
+    _mount("--rbind", str(node.folder / "var-lib"), "/var/lib")  # with what a test mounted below
     _mount("--bind", str(node.folder / "var-log"), "/var/log")
     Path("/run/settings").mkdir()
     _cover("/proc/sys/kernel/random/boot_id", str(uuid.uuid4()))
