@@ -1,7 +1,8 @@
 """The whole guard, preloaded as in a container, built with the address and undefined-behaviour sanitizers."""
 
 import dataclasses
-import shutil
+import platform
+import re
 import subprocess
 from pathlib import Path
 
@@ -18,15 +19,24 @@ pytestmark = pytest.mark.native
 
 @pytest.fixture(scope="session")
 def sanitized(programs: Programs) -> Programs:
-    """The same programs with another guard; the sanitizers' runtimes have to come before it."""
-    if shutil.which("gcc") is None:
-        pytest.skip("the address sanitizer's runtime comes with gcc, which is not installed")
+    """The same programs with another guard, built if it lacks; the sanitizers' runtimes have to come before it."""
     guard = build(preset="asan", ui=Ui()) / "libhami_guard.so"
-    runtimes = [
-        subprocess.run(["gcc", f"-print-file-name={name}"], capture_output=True, text=True, check=True).stdout.strip()
-        for name in ("libasan.so", "libubsan.so")
-    ]
-    return dataclasses.replace(programs, guard=Path(":".join([*runtimes, str(guard)])))
+    return dataclasses.replace(programs, guard=Path(":".join([*_runtimes(guard), str(guard)])))
+
+
+def _runtimes(guard: Path) -> list[str]:
+    """What the compiler that built the library wants to be loaded first: gcc links it, clang leaves it to the program."""
+    listed = subprocess.run(["ldd", guard], capture_output=True, text=True, check=True).stdout
+    linked = re.findall(r"lib(?:asan|ubsan|clang_rt\.)\S* => (/\S+)", listed)
+    if linked or b"__asan_init" not in guard.read_bytes():  # without a compiler on the host there is no address sanitizer
+        return linked
+    cache = (guard.parent / "build" / "CMakeCache.txt").read_text(encoding="utf-8")
+    (compiler,) = re.findall(r"^CMAKE_C_COMPILER:\w+=(.+)$", cache, re.MULTILINE)
+    words = [compiler, f"-print-file-name=libclang_rt.asan-{platform.machine()}.so"]
+    runtime = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    if not Path(runtime).is_file():
+        pytest.skip(f"{compiler} built the guard, and its address sanitizer is not installed as a shared library: {runtime}")
+    return [runtime]
 
 
 @pytest.fixture
