@@ -28,8 +28,12 @@ class FakeClock:
         return self._elapsed_s
 
     def now(self) -> dt.datetime:
-        """The wall clock, which goes as fast as `monotonic`."""
+        """The wall clock, which goes as fast as `monotonic`, but for its jumps."""
         return self._start + dt.timedelta(seconds=self._elapsed_s)
+
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock forward, or back: no time passes."""
+        self._start += dt.timedelta(seconds=seconds)
 
     def advance(self, seconds: float) -> None:
         """Move on, and wake whoever waits: they see for themselves whether their time has come."""
