@@ -193,12 +193,11 @@ def _release_stale(
         claims=claims,
         state=state,
         files=files,
-        pool=pool_name(node),
+        pool=pool_name(NodeName(options.node_name)),
         released=metrics.claim_released,
         grace_s=options.stale_claim_grace_s,
     )
     group.spawn("stale claims", lambda: stale.run(group))
-    _serve(group, options, service=service, health=health, publisher=publisher, registry=registry)
 
 
 def node_vendors(options: NodeOptions) -> list[Vendor]:

@@ -4,6 +4,7 @@ Sees the processes of the pid namespace whose procfs is mounted: all of the node
 privilege: `/proc/<pid>/mountinfo` is open to everybody.  A process that ended meanwhile has no shares.
 """
 
+import threading
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,6 +42,10 @@ class ShareProcesses:
             proc: where procfs is mounted.
         """
         self._proc = proc
+        self._door = threading.Lock()
+        self._begun = 0
+        """How many looks at all processes have begun."""
+        self._in_use: frozenset[ClaimUid] = frozenset()
         mounts = _read(proc / "self" / "mountinfo")
         self._claims: Place | None = locate(mounts, str(claims_dir.resolve()))
         self._kubelet = _above(locate(mounts, str(kubelet_root / "plugins" / DRIVER)))
@@ -50,9 +55,14 @@ class ShareProcesses:
         """The shares of that process; none where it cannot be told."""
         return self._look(pid).shares
 
-    def claims(self) -> set[ClaimUid]:
-        """The claims of which some process that can be seen has a share with files."""
-        return {uid for pid in self._pids() for uid, _ in self(pid)}
+    def claims(self) -> frozenset[ClaimUid]:
+        """The claims of which some process that can be seen has a share with files; one look serves all who came before it."""
+        mine = self._begun + 1
+        with self._door:
+            if self._begun < mine:
+                self._begun += 1
+                self._in_use = frozenset(uid for pid in self._pids() for uid, _ in self(pid))
+            return self._in_use
 
     def containers(self) -> dict[tuple[ClaimUid, ShareKey], set[str]]:
         """Names of the containers in which processes that can be seen have which share with files."""

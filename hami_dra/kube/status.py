@@ -31,6 +31,8 @@ _BY_CODE: dict[int, type[KubeError]] = {
 }
 _NOT_FOUND = 404
 _TOO_MANY_REQUESTS = 429
+_LATEST_S = 60.0
+"""A date is by two clocks, either of which may be wrong: never stay away for longer because of one."""
 _SERVER_ERROR = 500
 
 
@@ -65,7 +67,7 @@ def retry_after_s(headers: Mapping[str, str], status: JsonObject) -> float | Non
             return None
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=dt.UTC)
-        return max(0.0, (moment - dt.datetime.now(tz=dt.UTC)).total_seconds())
+        return min(max(0.0, (moment - dt.datetime.now(tz=dt.UTC)).total_seconds()), _LATEST_S)
     details = status.get("details")
     seconds = details.get("retryAfterSeconds") if isinstance(details, dict) else None
     return float(seconds) if isinstance(seconds, int) and seconds > 0 else None

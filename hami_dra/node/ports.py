@@ -5,6 +5,7 @@ two effects.  Every method raises errors of `core.errors` only.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -351,5 +352,5 @@ class NodeFiles:
     partitions: Partitioner
     boot: str
     """Id of the running boot: what another one left counts for nothing."""
-    in_use: Callable[[], set[ClaimUid]]
+    in_use: Callable[[], AbstractSet[ClaimUid]]
     """Claims whose files some process of this node has, as far as that can be seen."""

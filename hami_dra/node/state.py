@@ -186,7 +186,9 @@ class NodeState:
         _check_uid(uid)
         with self._locks.hold(uid):
             if self._ledger.get(uid) is not None and uid in self._in_use():
-                _log.warning("unprepared when its processes have ended: kubelet asked for it early", extra={"claim_uid": uid})
+                _log.warning(
+                    "unprepared when its processes have ended: kubelet asked for it early", extra={"claim_uid": uid}
+                )
                 self._late.add(uid)
             else:
                 self.undo(uid)

@@ -18,7 +18,8 @@ from hacklib.ui import Ui
 
 pytestmark = [pytest.mark.cluster]
 
-_SHORT = "70"
+_SHORT = "130"
+"""A round of each fault."""
 _PODS = "12"
 _BATCH = 10
 _LONG_BATCH = 100

@@ -53,6 +53,7 @@ def test_retry_after_is_understood_in_all_its_forms() -> None:
     assert retry_after_s({"retry-after": "7"}, {}) == 7.0
     assert 25 < (retry_after_s({"Retry-After": email.utils.format_datetime(soon, usegmt=True)}, {}) or 0) <= 30
     assert 25 < (retry_after_s({"Retry-After": soon.strftime("%a, %d %b %Y %H:%M:%S -0000")}, {}) or 0) <= 30
+    assert retry_after_s({"Retry-After": "Fri, 01 Jan 2100 00:00:00 GMT"}, {}) == 60.0
     assert retry_after_s({"Retry-After": "soon"}, {}) is None
     assert retry_after_s({}, {"details": {"retryAfterSeconds": 3}}) == 3.0
     assert retry_after_s({}, {"details": "none"}) is None
