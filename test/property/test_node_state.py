@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from node_rig import EFFECTS, Crash, Rig
 
-from hami_dra.core.errors import CapacityExceeded
+from hami_dra.core.errors import ApiUnavailable, CapacityExceeded
 from hami_dra.testing.gpus import allocated_claim, share_result
 
 _CLAIMS = 6
@@ -76,6 +76,36 @@ class NodeStateMachine(RuleBasedStateMachine):
         self.rig.unprepare(self.refs[index])
         self.prepared.discard(index)
         self.unsure.discard(index)
+
+    @rule(index=claims)
+    def unprepare_early(self, index: int) -> None:
+        """Kubelet unprepares under living processes: what they have stays until they have ended."""
+        uid = self.refs[index].uid
+        before = self.rig.facts()
+        self.rig.in_use.add(uid)
+        self.rig.unprepare(self.refs[index])
+        self.rig.state.unprepare_late()
+        assert self.rig.facts() == before
+        self.rig.in_use.clear()
+        self.rig.state.unprepare_late()
+        self.prepared.discard(index)
+        self.unsure.discard(index)
+
+    @rule(known=claims, leaving=claims)
+    def lose_the_api_server(self, known: int, leaving: int) -> None:
+        """While it is away what is prepared is found, nothing is begun, and whoever ends is unprepared."""
+        self.rig.claims.down = True
+        try:
+            self.rig.prepare(self.refs[known])
+        except ApiUnavailable:
+            assert known not in self.prepared
+            self.unsure.discard(known)
+        else:
+            assert known in self.prepared | self.unsure
+            self.prepared.add(known)
+            self.unsure.discard(known)
+        self.unprepare(leaving)
+        self.rig.claims.down = False
 
     @rule(index=claims, effect=prepare_effects, restart=st.booleans())
     def die_in_prepare(self, index: int, effect: str, *, restart: bool) -> None:
