@@ -166,8 +166,7 @@ def start_node(group: Group, options: NodeOptions, transport: Transport) -> None
     follow_node_config(group, options.config, node=node, transport=transport, configuration=configuration)
     group.spawn("discovery", discovery.run)
     group.spawn("publisher", publisher.run)
-    group.spawn("files", lambda: recovery.run(group))
-    _release_stale(group, options, claims=claims, state=state, files=files, metrics=metrics)
+    _look_after(group, options, recovery, claims=claims, state=state, files=files, metrics=metrics)
     _serve(group, options, service=service, health=health, publisher=publisher, registry=registry)
 
 
@@ -186,9 +185,17 @@ def _listen(
     discovery.listen(recovery.restore)
 
 
-def _release_stale(
-    group: Group, options: NodeOptions, *, claims: Claims, state: NodeState, files: NodeFiles, metrics: NodeMetrics
+def _look_after(
+    group: Group,
+    options: NodeOptions,
+    recovery: Recovery,
+    *,
+    claims: Claims,
+    state: NodeState,
+    files: NodeFiles,
+    metrics: NodeMetrics,
 ) -> None:
+    """What prepared claims lack is made again, and those that nobody can use are released."""
     stale = StaleClaims(
         claims=claims,
         state=state,
@@ -197,6 +204,7 @@ def _release_stale(
         released=metrics.claim_released,
         grace_s=options.stale_claim_grace_s,
     )
+    group.spawn("files", lambda: recovery.run(group))
     group.spawn("stale claims", lambda: stale.run(group))
 
 
