@@ -15,6 +15,9 @@ from hami_dra.core.plan import ClaimPlan, PlannedShare
 
 __all__ = ["check_capacity"]
 
+_MOST_NAMED = 5
+"""Holders in a message: a card can have hundreds, and an Event holds a kibibyte."""
+
 
 def check_capacity(
     plan: ClaimPlan, prepared: Iterable[ClaimPlan], inventory: Inventory, *, offers: Offers | None = None
@@ -51,10 +54,10 @@ def _check_card(gpu: Gpu, holders: list[tuple[ClaimPlan, PlannedShare]], plan: C
     _check_free(gpu.name, size, [each for each in holders if fixed_share_index(each[1].spec.device) is not None], plan)
     for name in dict.fromkeys(share.spec.device for share in mine):
         on_device = [(claim, share) for claim, share in holders if share.spec.device == name]
-        others = list(dict.fromkeys(f"{claim.namespace}/{claim.name}" for claim, _ in on_device if claim is not plan))
+        others = [claim for claim, _ in on_device if claim is not plan]
         if others and any(share.spec.share_id is None for _, share in on_device):
             raise CapacityExceeded(
-                f"claim {plan.namespace}/{plan.name}: device {name} is allocated as a whole, but is in use by {', '.join(others)}"
+                f"claim {plan.namespace}/{plan.name}: device {name} is allocated as a whole, but is in use by {_named(others)}"
             )
         _check_free(name, next(share.offered for share in mine if share.spec.device == name), on_device, plan)
 
@@ -75,7 +78,7 @@ def _check_free(name: str, size: Size, holders: list[tuple[ClaimPlan, PlannedSha
     where = f"claim {plan.namespace}/{plan.name}: device {name}"
     mine = [share for claim, share in holders if claim is plan]
     others = [(claim, share) for claim, share in holders if claim is not plan]
-    held_by = ", ".join(dict.fromkeys(f"{claim.namespace}/{claim.name}" for claim, _ in others))
+    held_by = _named(claim for claim, _ in others)
     rest = f"; the rest is held by {held_by}" if held_by else ""
     memory = sum(share.memory_bytes for share in mine)
     free = size.memory_bytes - sum(share.memory_bytes for _, share in others)
@@ -90,3 +93,9 @@ def _check_free(name: str, size: Size, holders: list[tuple[ClaimPlan, PlannedSha
         raise CapacityExceeded(
             f"{where} has {max(free_cores, 0)} of {size.cores_percent} cores free, {cores} asked{rest}"
         )
+
+
+def _named(claims: Iterable[ClaimPlan]) -> str:
+    names = list(dict.fromkeys(f"{claim.namespace}/{claim.name}" for claim in claims))
+    more = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} others" if more > 0 else "")
