@@ -1,6 +1,6 @@
 """From the committed records to docs/versions.md."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from hacklib.versions.capabilities import PROBES
 from hacklib.versions.configurations import CONFIGURATIONS, NEWEST
@@ -28,9 +28,10 @@ _LAYOUTS = """
 """
 _TESTS = """
 ## The suite
-Tests passed, and tests that do not apply (`-`).
+Tests passed, and tests that do not apply (`-`). What is not run has not been since it was written.
 """
 _NOTHING = "-"
+_OFFERED = {False: "yes", True: "no"}
 PROMISES: Mapping[str, Mapping[str, str]] = {
     "a card that is lost": {
         "test_health.py::test_a_card_that_falls_off_the_bus_loses_its_pods_and_gets_new_ones_when_it_is_back": (
@@ -43,7 +44,7 @@ PROMISES: Mapping[str, Mapping[str, str]] = {
     },
     "a pod's status says how its device is": {"test_shares.py::test_the_pod_says_how_its_device_is": "yes"},
     "an administrator's cordon": {
-        "test_cordon.py::test_a_cordoned_card_is_emptied_gets_nothing_and_is_used_again_afterwards": "DeviceTaintRule",
+        "test_cordon.py::test_a_cordoned_card_is_emptied_gets_nothing_and_is_used_again_afterwards": "yes, its gate open",
     },
     "the claim says what the node did": {"test_shares.py::test_the_claim_says_what_the_node_did": "yes"},
     "an alternative is taken and enforced": {"test_examples.py::test_example_07_first_available": "yes"},
@@ -57,8 +58,8 @@ _REASONS = """
 """
 
 
-def versions_page(records: Mapping[str, Record]) -> str:
-    """The page."""
+def versions_page(records: Mapping[str, Record], *, modules: Sequence[str]) -> str:
+    """The page; `modules` are those of the suite, run or not."""
     gates = sorted({gate for found in CONFIGURATIONS.values() for gate in found.feature_gates})
     opened = ", ".join(f"`{gate}`" for gate in gates)
     parts = [
@@ -68,7 +69,7 @@ def versions_page(records: Mapping[str, Record]) -> str:
         _LAYOUTS,
         *_table(["", *_titles(records)], _layout_rows(records)),
         _TESTS,
-        *_table(["module", *_titles(records)], _module_rows(records)),
+        *_table(["module", *_titles(records)], _module_rows(records, modules)),
         _REASONS,
         *_reasons(records),
     ]
@@ -87,7 +88,8 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
 def _capability_rows(records: Mapping[str, Record]) -> Iterator[list[str]]:
     for capability, found in PROBES.items():
         gate = f" (`{found.gate}`)"
-        cells = ["no" if record.missing[capability.name.lower()] else "yes" for record in records.values()]
+        name = capability.name.lower()
+        cells = [_OFFERED[bool(record.missing[name])] if name in record.missing else "?" for record in records.values()]
         yield [f"{capability}{gate}", *cells]
 
 
@@ -103,20 +105,24 @@ def _shown(record: Record, shown: Mapping[str, str]) -> str:
     return next((words for test, words in shown.items() if record.tests.get(test) == PASSED), _NOTHING)
 
 
-def _module_rows(records: Mapping[str, Record]) -> Iterator[list[str]]:
-    modules = sorted({test.partition("::")[0] for record in records.values() for test in record.tests})
+def _module_rows(records: Mapping[str, Record], modules: Sequence[str]) -> Iterator[list[str]]:
+    known = {test for record in records.values() for test in record.tests}
     for module in modules:
-        yield [f"`{module}`", *(_counted(record, module) for record in records.values())]
-    yield ["all", *(_counted(record, "") for record in records.values())]
+        tests = {test for test in known if test.partition("::")[0] == module}
+        yield [f"`{module}`", *(_counted(record, tests) for record in records.values())]
+    yield ["all", *(_counted(record, known) for record in records.values())]
 
 
-def _counted(record: Record, module: str) -> str:
-    outcomes = [outcome for test, outcome in record.tests.items() if test.startswith(module)]
+def _counted(record: Record, tests: Collection[str]) -> str:
+    outcomes = [record.tests[test] for test in tests if test in record.tests]
+    if not outcomes:
+        return "not run"
+    unknown = len(tests) - len(outcomes)
     passed = sum(outcome == PASSED for outcome in outcomes)
     left_out = sum(outcome.startswith(LEFT_OUT) for outcome in outcomes)
     failed = len(outcomes) - passed - left_out
     words = [str(passed), *([f"{left_out} -"] if left_out else []), *([f"**{failed} failed**"] if failed else [])]
-    return ", ".join(words)
+    return ", ".join([*words, *([f"{unknown} not run"] if unknown else [])])
 
 
 def _reasons(records: Mapping[str, Record]) -> Iterator[str]:
