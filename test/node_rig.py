@@ -27,6 +27,7 @@ from hami_dra.node.ports import NodeFiles, Partitioner
 from hami_dra.node.recovery import Recovery
 from hami_dra.node.state import ClaimRef, NodeState, Prepared, PublishedPool
 from hami_dra.testing.gpus import POOL, inventory
+from hami_dra.testing.modes import FakeTimeSlices
 from hami_dra.testing.partitions import CuttableCards
 from hami_dra.testing.pods import FakePods
 
@@ -115,6 +116,7 @@ class Rig:
     claims: ClaimStore = field(default_factory=ClaimStore)
     group: Group = field(default_factory=lambda: Group("rig"))
     pods: FakePods = field(default_factory=FakePods)
+    time_slices: FakeTimeSlices = field(default_factory=FakeTimeSlices)
     state: NodeState = field(init=False)
     discovery: Discovery = field(init=False)
     recovery: Recovery = field(init=False)
@@ -221,6 +223,7 @@ class Rig:
             cdi=cast("CdiDirectory", _Crashing(self, "cdi", cdi)),
             pods=cast("FakePods", _Crashing(self, "pods", self.pods)),
             partitions=cast("CuttableCards", _Crashing(self, "partitions", self.partitioner or self.cards)),
+            time_slices=cast("FakeTimeSlices", _Crashing(self, "time_slices", self.time_slices)),
             locks=ClaimLocks(state_dir / "locks", group=self.group, timeout_s=5.0),
             boot=self.boot,
             in_use=lambda: self.in_use,

@@ -50,7 +50,7 @@ from hami_dra.node.state import NodeState, PublishedPool
 from hami_dra.node.status import StatusWriter
 from hami_dra.node.vendors import Vendors
 from hami_dra.vendors.amd import AmdDiscovery, Roots
-from hami_dra.vendors.nvidia import NvidiaDiscovery, Root
+from hami_dra.vendors.nvidia import NvidiaDiscovery, Root, TimeSlices
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -96,6 +96,11 @@ class NodeOptions:
     """Whether processes of other pods can be seen, so that the driver's figures can be told apart by share."""
     stale_claim_grace_s: float
     """How long the API server must have said that nobody can use a prepared claim."""
+
+    @property
+    def driver(self) -> Root:
+        """NVIDIA's driver, by both of its paths."""
+        return Root(path=self.driver_root, host_path=str(self.host_driver_root))
 
     @property
     def sysfs(self) -> Path:
@@ -210,7 +215,6 @@ def _look_after(
 
 def node_vendors(options: NodeOptions) -> list[Vendor]:
     """Every vendor whose cards this program knows; one that is not in the machine is not missed."""
-    driver = Root(path=options.driver_root, host_path=str(options.host_driver_root))
     devices = None
     if options.device_root is not None:
         devices = Root(path=options.device_root, host_path=str(options.host_device_root))
@@ -221,7 +225,9 @@ def node_vendors(options: NodeOptions) -> list[Vendor]:
         host_devices=str(options.host_driver_root),
     )
     return [
-        NvidiaDiscovery(driver=driver, devices=devices, sysfs=options.sysfs, proc=options.proc, simulated=simulated),
+        NvidiaDiscovery(
+            driver=options.driver, devices=devices, sysfs=options.sysfs, proc=options.proc, simulated=simulated
+        ),
         AmdDiscovery(roots, regions=DmemCgroups(options.cgroup_root).regions, simulated=simulated),
     ]
 
@@ -254,6 +260,7 @@ def _node_files(group: Group, options: NodeOptions, *, partitions: Partitioner) 
         pods=DmemCgroups(options.cgroup_root),
         locks=locks,
         partitions=partitions,
+        time_slices=TimeSlices(options.driver),
         boot=boot,
         in_use=ShareProcesses(options.state_dir / "claims").claims if options.attribution else set,
     )

@@ -11,6 +11,7 @@ from hami_dra.core.devices import Offers, Size
 from hami_dra.core.errors import CapacityExceeded
 from hami_dra.core.ids import DeviceName
 from hami_dra.core.inventory import Gpu, Inventory, card_of, fixed_share_index, parse_partition
+from hami_dra.core.modes import check_modes
 from hami_dra.core.plan import ClaimPlan, PlannedShare
 
 __all__ = ["check_capacity"]
@@ -29,6 +30,7 @@ def check_capacity(
     Raises:
         CapacityExceeded: memory or cores of a device or of its card would be exceeded, a whole device would be shared, or a card
             would be used in two forms at once.
+        IsolationConflict: a card's shares would be isolated in several ways at once.
     """
     others = [(claim, share) for claim in prepared if claim.uid != plan.uid for share in claim.shares]
     holders = [*others, *((plan, share) for share in plan.shares)]
@@ -39,6 +41,7 @@ def check_capacity(
         if gpu is not None:
             on_card = [(claim, share) for claim, share in consuming if card_of(share.spec.device) == card]
             _check_card(gpu, on_card, plan, (offers or Offers()).size(gpu, gpu.memory_bytes))
+            check_modes(on_card, plan)
 
 
 def _check_card(gpu: Gpu, holders: list[tuple[ClaimPlan, PlannedShare]], plan: ClaimPlan, size: Size) -> None:

@@ -52,7 +52,7 @@ class NodePaths:
 
 def share_mounts(spec: ShareSpec) -> list[JsonObject]:
     """The share's files as the container sees them, without their host paths."""
-    if spec.isolation is not Isolation.GUARD:
+    if spec.isolation is Isolation.NONE:
         return []
     directory = f"{CONTAINER_SHARES_DIR}/{spec.key}"
     return [
@@ -74,6 +74,8 @@ def share_data(uid: str, spec: ShareSpec) -> JsonObject:
     memory = spec.limit_memory_bytes if spec.memory_bytes is None else spec.memory_bytes
     if memory is not None:
         limits |= {"memory": format_bytes(memory)}
+    if spec.interval is not None:
+        limits |= {"interval": str(spec.interval)}
     if spec.oversubscription_bytes:
         limits |= {"oversubscription": format_bytes(spec.oversubscription_bytes)}
     return {

@@ -8,6 +8,7 @@
     │   ├── CardNotHealth
     │   ├── CapacityExceeded
     │   ├── PartitionRefused
+    │   ├── IsolationConflict
     │   └── DeviceLost
     ├── ClaimError                   the claim is not what kubelet asked about
     │   ├── ClaimChanged
@@ -48,6 +49,7 @@ __all__ = [
     "HamiDraError",
     "Invalid",
     "InvalidConfig",
+    "IsolationConflict",
     "KubeError",
     "LedgerCorrupt",
     "NodeStateError",
@@ -108,6 +110,12 @@ class PartitionRefused(DeviceError):
     """The card cannot be cut as it was allocated, or not now: its mode, its processes or another instance are in the way."""
 
     reason = "PartitionRefused"
+
+
+class IsolationConflict(DeviceError):
+    """Other shares of the card are isolated in another way, and a card can be used in one way at a time."""
+
+    reason = "IsolationConflict"
 
 
 class DeviceLost(DeviceError):

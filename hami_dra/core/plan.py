@@ -25,6 +25,7 @@ from hami_dra.core.inventory import (
     parse_partition,
 )
 from hami_dra.core.limits import Limits
+from hami_dra.core.modes import check_card
 from hami_dra.core.resolve import ShareSpec
 
 __all__ = ["ClaimPlan", "PlannedPartition", "PlannedShare", "plan_claim"]
@@ -84,21 +85,23 @@ class PlannedShare:
 
     @property
     def guarded(self) -> bool:
-        """Whether the guard holds it, rather than the kernel or nobody."""
-        return self.spec.isolation is Isolation.GUARD and self.memory_region is None
+        """Whether the guard holds its memory, rather than the kernel or nobody."""
+        return self.spec.isolation is not Isolation.NONE and self.memory_region is None
 
     @property
     def limits(self) -> Limits | None:
         """What the share is held to, by the guard or the kernel; None where nothing holds it."""
-        if self.spec.isolation is not Isolation.GUARD:
+        if self.spec.isolation is Isolation.NONE:
             return None
+        # Time slices divide compute by themselves.
+        guards_cores = self.spec.isolation is Isolation.GUARD
         return Limits(
             share=self.spec.key,
             device_uuid=(self.partition and self.partition.uuid) or self.gpu_uuid,
             memory_limit_bytes=min(self.memory_bytes, self.device_memory_bytes),
             device_memory_bytes=self.device_memory_bytes,
-            cores_percent=self.cores_percent,
-            qos=self.spec.qos,
+            cores_percent=self.cores_percent if guards_cores else 0,
+            qos=self.spec.qos if guards_cores else Qos.BEST_EFFORT,
             priority=self.spec.priority,
             managed_limit_bytes=self.spec.oversubscription_bytes,
         )
@@ -168,6 +171,7 @@ def _plan_share(where: str, spec: ShareSpec, inventory: Inventory, offers: Offer
             f"{where}, request {spec.request}: isolation Guard holds a share of a device, but nothing on this node holds shares"
             f" of {spec.device} ({gpu.product_name}, vendor {gpu.vendor}); leave isolation out and ask for the whole device"
         )
+    check_card(where, spec, gpu)
     profile = None if place is None else _profile(where, place, gpu)
     share = PlannedShare(
         spec=spec,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from hami_dra.api.k8s import JsonObject
-from hami_dra.api.opaque import Isolation, Priority, Qos
+from hami_dra.api.opaque import Interval, Isolation, Priority, Qos
 from hami_dra.core.devices import Size
 from hami_dra.core.errors import LedgerCorrupt
 from hami_dra.core.ids import ClaimUid, DeviceName, GpuUuid, PodUid, PoolName, RequestName, ShareId, ShareKey
@@ -65,6 +65,7 @@ def to_json(plan: ClaimPlan) -> str:
                     "memoryBytes": share.spec.memory_bytes,
                     "cores": share.spec.cores_percent,
                     "isolation": share.spec.isolation,
+                    "interval": share.spec.interval,
                     "qos": share.spec.qos,
                     "priority": share.spec.priority,
                     "oversubscriptionBytes": share.spec.oversubscription_bytes,
@@ -111,6 +112,7 @@ def from_json(text: str) -> ClaimPlan:
                         memory_bytes=share["memoryBytes"],
                         cores_percent=share["cores"],
                         isolation=Isolation(share["isolation"]),
+                        interval=Interval(share["interval"]) if share.get("interval") else None,
                         qos=Qos(share["qos"]),
                         priority=Priority(share["priority"]),
                         oversubscription_bytes=share.get("oversubscriptionBytes", 0),

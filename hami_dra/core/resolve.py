@@ -7,12 +7,13 @@ where a whole device was allocated they stay None and `core.plan`, which knows t
 
 from dataclasses import dataclass
 
-from hami_dra.api.opaque import ConfigError, GpuConfig, Isolation, Limits, Priority, Qos, decode
+from hami_dra.api.opaque import ConfigError, GpuConfig, Interval, Isolation, Limits, Priority, Qos, TimeSlicing, decode
 from hami_dra.api.quantity import format_bytes
 from hami_dra.core.allocation import Allocation, Result
 from hami_dra.core.errors import InvalidConfig
 from hami_dra.core.ids import DeviceName, PoolName, RequestName, ShareId, ShareKey
 from hami_dra.core.inventory import fixed_share_index
+from hami_dra.core.modes import check_combination
 
 __all__ = ["ShareSpec", "resolve"]
 
@@ -45,6 +46,8 @@ class ShareSpec:
     """Of a fixed share: so much of its cores; None: all of them."""
     device_metadata: bool = False
     """Whether its containers find a file that describes it (KEP-5304)."""
+    interval: Interval | None = None
+    """How long turns on the card last; None: turns are no business of this share."""
 
     @property
     def base_request(self) -> str:
@@ -84,6 +87,7 @@ def _share(allocation: Allocation, result: Result) -> ShareSpec:
             f"{where}: memory.oversubscription {format_bytes(beyond)} needs isolation Guard, but isolation is {isolation};"
             " set isolation Guard or drop memory.oversubscription"
         )
+    check_combination(where, merged, isolation=isolation, result=result)
     return ShareSpec(
         request=result.request,
         pool=result.pool,
@@ -100,7 +104,12 @@ def _share(allocation: Allocation, result: Result) -> ShareSpec:
         limit_memory_bytes=limits.memory,
         limit_cores_percent=limits.cores,
         device_metadata=bool(merged.deviceMetadata),
+        interval=_interval(merged) if isolation is Isolation.TIME_SLICING else None,
     )
+
+
+def _interval(merged: GpuConfig) -> Interval:
+    return (merged.timeSlicing or TimeSlicing()).interval or Interval.DEFAULT
 
 
 def _monitor(result: Result, merged: GpuConfig) -> ShareSpec:
@@ -128,7 +137,7 @@ def _monitor(result: Result, merged: GpuConfig) -> ShareSpec:
 def _qos(where: str, result: Result, merged: GpuConfig, *, fixed: bool) -> Qos:
     """What the share's cores mean; a fixed share has some without asking."""
     asked = (merged.limits.cores if merged.limits else None) if fixed else result.cores_percent
-    promised = bool(asked) or (fixed and asked is None)
+    promised = bool(asked) or (fixed and asked is None and merged.isolation is not Isolation.TIME_SLICING)
     qos = merged.qos or (Qos.FIXED_SHARE if promised else Qos.BEST_EFFORT)
     if qos is not Qos.BEST_EFFORT and not promised and (fixed or result.share_id is not None):
         remedy = "limits.cores is 0; raise it" if fixed else "the request has none; add capacity.requests.cores"
@@ -152,6 +161,8 @@ def _merge(where: str, result: Result) -> GpuConfig:
         merged |= {name: value for name in _MERGED if (value := getattr(decoded, name)) is not None}
         if decoded.memory is not None and decoded.memory.oversubscription is not None:
             merged["memory"] = decoded.memory
+        if decoded.timeSlicing is not None and decoded.timeSlicing.interval is not None:
+            merged["timeSlicing"] = decoded.timeSlicing
         if decoded.limits is not None:
             limits |= {name: value for name in _LIMITS if (value := getattr(decoded.limits, name)) is not None}
     if limits:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from hami_dra.api.k8s import AllocatedDeviceStatus, JsonObject, ObjectReference, ResourceClaim, ResourceSlice
+from hami_dra.api.opaque import Interval
 from hami_dra.core.device_health import Fault, Pulse
 from hami_dra.core.figures import Figures
 from hami_dra.core.ids import ClaimUid, DeviceName, GpuUuid, PodUid, ShareKey
@@ -41,6 +42,7 @@ __all__ = [
     "Processes",
     "ShareFiles",
     "SliceStore",
+    "TimeSlicer",
     "Vendor",
 ]
 
@@ -237,6 +239,14 @@ class Partitioner(Protocol):
         ...
 
 
+class TimeSlicer(Protocol):
+    """How long processes' turns on cards last."""
+
+    def set(self, gpu: GpuUuid, interval: Interval) -> None:
+        """Let turns on that card last so long.  Raises DriverError."""
+        ...
+
+
 class Vendor(Meter, Protocol):
     """The cards of one vendor, and what its driver says of them."""
 
@@ -342,7 +352,7 @@ class Locks(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeFiles:
-    """What of the node outlives the node plugin, the partitions of its cards included, and the boot in which it does."""
+    """What of the node outlives the node plugin, the state of its cards included, and the boot in which it does."""
 
     ledger: Ledger
     shares: ShareFiles
@@ -350,6 +360,7 @@ class NodeFiles:
     pods: PodCaps
     locks: Locks
     partitions: Partitioner
+    time_slices: TimeSlicer
     boot: str
     """Id of the running boot: what another one left counts for nothing."""
     in_use: Callable[[], AbstractSet[ClaimUid]]

@@ -1,8 +1,8 @@
 """Prepares and unprepares claims: the order of effects, and what a second attempt makes of a first one.
 
     prepare     lock claim -> ledger? -> claim from the API server -> plan -> ledger Started (capacity checked)
-                -> partitions -> caps of its pods -> share files -> CDI file -> ledger Completed -> answer
-    unprepare   lock claim -> CDI file -> share files -> caps of its pods -> partitions -> ledger
+                -> partitions -> modes of its cards -> caps of its pods -> share files -> CDI file -> ledger Completed -> answer
+    unprepare   lock claim -> CDI file -> share files -> caps of its pods -> modes of its cards -> partitions -> ledger
 
 Whatever lies between a Started row and its end is undone by the next attempt or the next start (`node.recovery`), so a kill -9
 between any two effects leaves nothing that a retry does not heal.  The ledger's row is the first thing of a claim to come and
@@ -44,6 +44,7 @@ from hami_dra.core.resolve import resolve
 from hami_dra.node.caps import KernelCaps
 from hami_dra.node.cutting import Cutting
 from hami_dra.node.discovery import Discovery
+from hami_dra.node.modes import CardModes
 from hami_dra.node.ports import ClaimReader, NodeFiles
 
 __all__ = ["ClaimRef", "NodeState", "Prepared", "PreparedDevice", "PublishedPool"]
@@ -146,6 +147,7 @@ class NodeState:
         self._cdi = files.cdi
         self._locks = files.locks
         self._cutting = Cutting(files)
+        self.modes = CardModes(files)
         self._boot = files.boot
         self._caps = KernelCaps(ledger=files.ledger, locks=files.locks, boot=files.boot, pods=files.pods)
         self._paths = paths
@@ -210,6 +212,7 @@ class NodeState:
         self._cdi.remove(uid)
         self._shares.remove(uid)
         self._caps.let_go(uid)
+        self.modes.leave(uid)
         self._cutting.release(uid)
 
     def is_prepared(self, entry: Entry) -> bool:
@@ -302,6 +305,8 @@ class NodeState:
         try:
             with self._step("partitions"):
                 plan, live = self._cutting.cut(plan, inventory)
+            with self._step("modes"):
+                self.modes.enter(plan)
             self._caps.hold(plan)
             with self._step("shares"):
                 self._shares.ensure(plan, boot=self._boot, texts=metadata_files(plan, inventory))

@@ -39,6 +39,8 @@ class Card:
     memory_bytes: int
     used_bytes: int
     peak_bytes: int
+    time_slice_ns: int
+    """How long a process's turn lasts; 0: as long as the driver holds right."""
     in_mig_mode: bool
     partitions: tuple[tuple[str, int], ...]
     """Profile and first memory slice of each GPU instance that has a compute instance."""
@@ -67,7 +69,10 @@ def observe(root: Path) -> list[Card]:
                 CardProcess(**{name: process[name] for name in ("pid", "command", "used_bytes", "gpu_time_ns")})
                 for process in card["processes"]
             ),
-            **{name: card[name] for name in ("pci", "uuid", "model", "memory_bytes", "used_bytes", "peak_bytes")},
+            **{
+                name: card[name]
+                for name in ("pci", "uuid", "model", "memory_bytes", "used_bytes", "peak_bytes", "time_slice_ns")
+            },
         )
         for card in listed["cards"]
     ]

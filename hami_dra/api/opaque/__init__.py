@@ -6,6 +6,17 @@ where.  Defaults are not applied here: an absent field stays `None`, so that cla
 """
 
 from hami_dra.api.opaque.decode import ConfigError, decode
-from hami_dra.api.opaque.v1alpha1 import GpuConfig, Isolation, Limits, Memory, Priority, Qos
+from hami_dra.api.opaque.v1alpha1 import GpuConfig, Interval, Isolation, Limits, Memory, Priority, Qos, TimeSlicing
 
-__all__ = ["ConfigError", "GpuConfig", "Isolation", "Limits", "Memory", "Priority", "Qos", "decode"]
+__all__ = [
+    "ConfigError",
+    "GpuConfig",
+    "Interval",
+    "Isolation",
+    "Limits",
+    "Memory",
+    "Priority",
+    "Qos",
+    "TimeSlicing",
+    "decode",
+]

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from hami_dra.api.names import CONFIG_API_VERSION, CONFIG_KIND
 from hami_dra.api.strict import Bytes
 
-__all__ = ["GpuConfig", "Isolation", "Limits", "Memory", "Priority", "Qos"]
+__all__ = ["GpuConfig", "Interval", "Isolation", "Limits", "Memory", "Priority", "Qos", "TimeSlicing"]
 
 
 class Isolation(StrEnum):
@@ -19,6 +19,8 @@ class Isolation(StrEnum):
 
     GUARD = "Guard"
     """The guard library in each process of the share."""
+    TIME_SLICING = "TimeSlicing"
+    """The guard for memory; compute is left to the turns that the driver lets processes take on the card."""
     NONE = "None"
     """Nothing: only for whole cards."""
 
@@ -40,6 +42,28 @@ class Priority(StrEnum):
     HIGH = "High"
     NORMAL = "Normal"
     LOW = "Low"
+
+
+class Interval(StrEnum):
+    """How long a process's turn on a time-sliced card lasts: the driver's words, in rising order."""
+
+    DEFAULT = "Default"
+    """What the driver holds to be right."""
+    SHORT = "Short"
+    MEDIUM = "Medium"
+    LONG = "Long"
+
+
+class TimeSlicing(BaseModel):
+    """How processes take turns on a time-sliced card."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    interval: Interval | None = Field(
+        default=None,
+        strict=False,
+        description="How long a turn lasts; all shares of a card must agree on it. Default: Default, the driver's own.",
+    )
 
 
 class Memory(BaseModel):
@@ -91,6 +115,9 @@ class GpuConfig(BaseModel):
     deviceMetadata: bool | None = Field(  # noqa: N815 - Kubernetes spelling
         default=None,
         description="Whether containers find a file with the attributes of device and share (KEP-5304). Default: false.",
+    )
+    timeSlicing: TimeSlicing | None = Field(  # noqa: N815 - Kubernetes spelling
+        default=None, description="How processes take turns; only with isolation TimeSlicing."
     )
     limits: Limits | None = Field(
         default=None,

@@ -2,5 +2,6 @@
 
 from hami_dra.vendors.nvidia.discover import NvidiaDiscovery
 from hami_dra.vendors.nvidia.driver_root import Root
+from hami_dra.vendors.nvidia.time_slices import TimeSlices
 
-__all__ = ["NvidiaDiscovery", "Root"]
+__all__ = ["NvidiaDiscovery", "Root", "TimeSlices"]

@@ -28,6 +28,7 @@ _LIBRARY_DIRS = (
     "usr/lib",
     "lib",
 )
+_PROGRAM_DIRS = ("usr/bin", "bin", "usr/local/bin", "run/current-system/sw/bin", "opt/bin")
 _REQUIRED_DEVICES = ("nvidiactl", "nvidia-uvm")
 _OPTIONAL_DEVICES = ("nvidia-uvm-tools", "nvidia-modeset")
 _CARD = re.compile(r"nvidia[0-9]+")
@@ -57,6 +58,20 @@ class Root:
                 return path
         raise DriverError(
             f"there is no {name} below {self.path}: is the driver installed, and is this the right driver root?"
+        )
+
+    def find_program(self, name: str) -> Path:
+        """The first file of that name in the usual directories.
+
+        Raises:
+            DriverError: there is none.
+        """
+        for directory in _PROGRAM_DIRS:
+            if (path := self.path / directory / name).exists():
+                return path
+        raise DriverError(
+            f"there is no program {name} below {self.path}: is that part of the driver installed, and is this the right"
+            " driver root?"
         )
 
     def libraries(self, driver_version: str) -> tuple[Library, ...]:

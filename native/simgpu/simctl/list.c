@@ -42,6 +42,8 @@ static void card_json(const sim_store *store, uint32_t place, uint32_t index, co
          (unsigned long long)card->context_overhead_bytes, (unsigned long long)engine->engine->busy_ns,
          (unsigned long long)sim_copy_retired(engine, store));
   mig_json(store, card, place);
+  printf(", \"time_slice_ns\": %llu, \"mps\": %s", (unsigned long long)engine->engine->time_slice_ns,
+         engine->engine->mps != 0 ? "true" : "false");
   printf(", \"processes\": [");
   for (uint32_t i = 0; i < usage->process_count; i++) {
     const sim_process *process = &usage->processes[i];

@@ -226,8 +226,8 @@ int main(int argc, char **argv) {
   /* Under this name, what scripts ask of NVIDIA's tool. */
   const char *name = strrchr(argv[0], '/') != NULL ? strrchr(argv[0], '/') + 1 : argv[0];
   if (strcmp(name, "nvidia-smi") == 0) {
-    if (argc == 1) return simctl_list(given.plan.root, false);
-    return argc == 2 && strcmp(argv[1], "-L") == 0 ? simctl_names(given.plan.root) : usage_error();
+    int status = nvidia_smi(given.plan.root, argc, argv);
+    return status == SIMCTL_USAGE ? usage_error() : status;
   }
   if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
     fputs(USAGE, stdout);

@@ -1,5 +1,6 @@
 /* How simctl shows MIG. */
 #include <stdio.h>
+#include <string.h>
 
 #include "mig.h"
 #include "simctl.h"
@@ -91,4 +92,17 @@ void mig_text(const sim_store *store, const sim_card *card, uint32_t index) {
       if (instance->serial != 0 && sim_instance_id(sim_geometry_of(card), instance->start, instance->size) == id)
         devices_text(card, instance, &number);
     }
+}
+
+bool mig_has(const sim_store *store, const sim_card *card, uint32_t index, const char *uuid) {
+  sim_mig mig;
+  char found[48];
+  if (!read_mig(store, card, index, &mig)) return false;
+  for (uint32_t i = 0; i < SIM_MAX_GPU_INSTANCES; i++)
+    for (uint32_t j = 0; mig.instances[i].serial != 0 && j < SIM_MAX_COMPUTE_INSTANCES; j++) {
+      if (mig.instances[i].compute[j].serial == 0) continue;
+      sim_mig_uuid(card, &mig.instances[i], j, found);
+      if (strcmp(found, uuid) == 0) return true;
+    }
+  return false;
 }

@@ -29,6 +29,23 @@ static bool set_kernel(sim_kernel_table *table, const char *name, uint64_t durat
   return true;
 }
 
+static bool has_id(const sim_store *store, const sim_card *card, uint32_t index, const char *uuid) {
+  return strcmp(card->uuid, uuid) == 0 || mig_has(store, card, index, uuid);
+}
+
+int card_of_id(const char *root, const char *uuid, int *card) {
+  sim_store store;
+  sim_node node;
+  sim_status status = sim_store_open(&store, root, false);
+  if (status == SIM_OK) status = sim_store_node(&store, &node);
+  if (status != SIM_OK) return simctl_fail_status(root, status);
+  for (uint32_t i = 0; i < node.card_count; i++) {
+    *card = (int)i;
+    if (has_id(&store, &node.cards[i], node.index[i], uuid)) return SIMCTL_OK;
+  }
+  return simctl_fail("%s: no card and no MIG device has this UUID", uuid);
+}
+
 int simctl_set(const char *root, const node_settings *wanted) {
   sim_store store;
   sim_node node;

@@ -50,6 +50,12 @@ int simctl_list(const char *root, bool json);
 int simctl_names(const char *root);
 int simctl_set(const char *root, const node_settings *settings);
 
+/* The position of the card that has that UUID, or a MIG device with it. */
+int card_of_id(const char *root, const char *uuid, int *card);
+
+/* NVIDIA's tool, as far as scripts use it. */
+int nvidia_smi(const char *root, int argc, char **argv);
+
 /* Commands with arguments of their own; argv[0] is the command's name. */
 int simctl_mig(const char *root, int argc, char **argv);
 int simctl_fault(const char *root, int argc, char **argv);
@@ -76,6 +82,9 @@ int simctl_mig_prepare(const char *root, const char *profiles);
 void mig_json(const sim_store *store, const sim_card *card, uint32_t index);
 void mig_process_json(const sim_store *store, const sim_card *card, uint32_t index, uint32_t word);
 void mig_text(const sim_store *store, const sim_card *card, uint32_t index);
+
+/* Whether a MIG device of the card has that UUID. */
+bool mig_has(const sim_store *store, const sim_card *card, uint32_t index, const char *uuid);
 
 /* Prints `simctl: ...` and returns SIMCTL_FAILED. */
 int simctl_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));

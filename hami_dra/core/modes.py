@@ -1,0 +1,114 @@
+"""What can be combined with isolation TimeSlicing: in one share, with one card, on one card at a time.
+
+It divides a card's compute by means of the card, and leaves its memory to the guard.  A card takes turns at one pace, so all
+shares of a card are isolated alike; each partition of a card counts as a card of its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hami_dra.api.opaque import Isolation, Qos
+from hami_dra.core.errors import InvalidConfig, IsolationConflict
+from hami_dra.core.inventory import Holder, card_of, parse_partition
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from hami_dra.api.opaque import GpuConfig
+    from hami_dra.core.allocation import Result
+    from hami_dra.core.ids import DeviceName
+    from hami_dra.core.inventory import Gpu
+    from hami_dra.core.plan import ClaimPlan, PlannedShare
+    from hami_dra.core.resolve import ShareSpec
+
+__all__ = ["check_card", "check_combination", "check_modes", "unit_of"]
+
+
+def unit_of(device: DeviceName) -> DeviceName:
+    """What is used in one way at a time: the partition that the device is, else its card."""
+    return device if parse_partition(device) is not None else card_of(device)
+
+
+def check_combination(where: str, merged: GpuConfig, *, isolation: Isolation, result: Result) -> None:
+    """Refuse fields of a configuration that mean nothing together.
+
+    Raises:
+        InvalidConfig: says which, and what to drop.
+    """
+    if merged.timeSlicing is not None and isolation is not Isolation.TIME_SLICING:
+        raise InvalidConfig(
+            f"{where}: timeSlicing.interval needs isolation TimeSlicing, but isolation is {isolation};"
+            " set isolation TimeSlicing or drop timeSlicing"
+        )
+    if isolation is not Isolation.TIME_SLICING:
+        return
+    if merged.priority is not None:
+        raise InvalidConfig(
+            f"{where}: priority {merged.priority} is the guard's, but isolation is {isolation}; drop one of the two"
+        )
+    if merged.qos is Qos.BURST_SHARE:
+        raise InvalidConfig(
+            f"{where}: qos BurstShare is lent and taken back by the guard, but isolation is {isolation}; drop one of the two"
+        )
+    _check_time_slicing(where, merged, result)
+
+
+def _check_time_slicing(where: str, merged: GpuConfig, result: Result) -> None:
+    if parse_partition(result.device) is not None:
+        raise InvalidConfig(
+            f"{where}: device {result.device} is a partition, whose turns the driver does not let anybody set;"
+            " use isolation Guard"
+        )
+    if result.cores_percent or merged.qos is Qos.FIXED_SHARE:
+        raise InvalidConfig(
+            f"{where}: isolation TimeSlicing gives every process the same turns, so that no cores can be promised, but"
+            f" {f'the request has cores {result.cores_percent}' if result.cores_percent else 'qos is FixedShare'};"
+            " drop that, or use isolation Guard"
+        )
+    if merged.limits is not None:
+        raise InvalidConfig(
+            f"{where}: limits make a fixed share smaller, but isolation TimeSlicing leaves no cores to it; drop limits, or use"
+            " isolation Guard"
+        )
+
+
+def check_card(where: str, spec: ShareSpec, gpu: Gpu) -> None:
+    """Refuse what the share's card cannot do.
+
+    Raises:
+        InvalidConfig: says what the card is.
+    """
+    if spec.isolation is not Isolation.TIME_SLICING:
+        return
+    what = f"{where}, request {spec.request}: isolation {spec.isolation}"
+    if gpu.holder is not Holder.GUARD:
+        raise InvalidConfig(
+            f"{what} is NVIDIA's, but {gpu.name} is {gpu.product_name} of vendor {gpu.vendor}; leave isolation out"
+        )
+
+
+def check_modes(holders: Iterable[tuple[ClaimPlan, PlannedShare]], plan: ClaimPlan) -> None:
+    """Refuse a plan whose shares would be isolated otherwise than others of their cards.
+
+    Args:
+        holders: everything on the cards, the plan's own shares included; what only looks at a card is left out.
+        plan: the one that is new.
+
+    Raises:
+        IsolationConflict: names both, how each is isolated, and who has the other.
+    """
+    first: dict[DeviceName, tuple[ClaimPlan, PlannedShare]] = {}
+    for claim, share in sorted(holders, key=lambda holder: holder[0] is plan):
+        other, held = first.setdefault(unit_of(share.spec.device), (claim, share))
+        if _mode(share) != _mode(held):
+            raise IsolationConflict(
+                f"claim {claim.namespace}/{claim.name}: device {share.spec.device} would be isolated by {_mode(share)}, but"
+                f" {other.namespace}/{other.name} uses {held.spec.device} with {_mode(held)}, and one card is used in one way"
+                " at a time; agree on one, or have the claims put on different cards"
+            )
+
+
+def _mode(share: PlannedShare) -> str:
+    interval = share.spec.interval
+    return f"{share.spec.isolation}" + (f" of interval {interval}" if interval is not None else "")
