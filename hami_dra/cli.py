@@ -1,4 +1,4 @@
-"""The command line: `hami-dra node`, `controller`, `doctor`, `top`, `config check`, `version`.
+"""The command line: `hami-dra node`, `mps`, `controller`, `doctor`, `top`, `config check`, `version`.
 
 Flags only, each with its unit and default; what a pod knows of itself (`--node-name`, `--pod-uid`, `--namespace`) may come
 from the environment that the chart sets.  What the processes are made of is left to `app`, imported when asked for: a node
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _doctor(options)
     configure(level=options.log_level, stream=sys.stderr)
     try:
-        return _node(options) if options.command == "node" else _controller(options)
+        return {"node": _node, "mps": _mps, "controller": _controller}[options.command](options)
     except HamiDraError as error:
         _log.error("cannot start: %s", error.explain())
         return 1
@@ -120,6 +120,7 @@ def _node_options(options: argparse.Namespace) -> NodeOptions:
         kubelet_root=options.kubelet_root,
         cdi_dir=options.cdi_dir,
         state_dir=options.state_dir,
+        mps_shm_dir=options.mps_shm_dir,
         cgroup_root=options.cgroup_root,
         guard=options.guard,
         settings=CardSettings(slots=options.slots),
@@ -129,6 +130,14 @@ def _node_options(options: argparse.Namespace) -> NodeOptions:
         attribution=options.attribution,
         stale_claim_grace_s=options.stale_claim_grace,
     )
+
+
+def _mps(options: argparse.Namespace) -> int:
+    from hami_dra.app.mps import MpsOptions, start_mps  # noqa: PLC0415 - see the module
+    from hami_dra.app.process import run_process  # noqa: PLC0415
+
+    chosen = MpsOptions(state_dir=options.state_dir, driver_root=options.driver_root, shm=options.shm)
+    return run_process("mps", lambda group: start_mps(group, chosen))
 
 
 def _controller(options: argparse.Namespace) -> int:
@@ -161,6 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("version", help="print the version")
     _add_node(commands.add_parser("node", help="the kubelet plugin of one node"))
+    _add_mps(commands.add_parser("mps", help="keeps the control daemons of NVIDIA's MPS on one node"))
     _add_controller(commands.add_parser("controller", help="the cluster's resolver of claims"))
     _add_top(commands.add_parser("top", help="what the shares of the cluster use, live"))
     _add_doctor(
@@ -173,7 +183,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kubeconfig", type=Path, help="default: the pod's service account")
     parser.add_argument("--metrics-port", type=_port, default=8080, help="of /metrics over HTTP; default %(default)s")
-    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+    _add_log_level(parser)
 
 
 def _add_node(parser: argparse.ArgumentParser) -> None:
@@ -194,6 +204,12 @@ def _add_node(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kubelet-root", type=Path, default=Path("/var/lib/kubelet"))
     parser.add_argument("--cdi-dir", type=Path, default=Path("/var/run/cdi"))
     parser.add_argument("--state-dir", type=Path, default=Path("/var/lib/hami-dra"))
+    parser.add_argument(
+        "--mps-shm-dir",
+        type=Path,
+        default=Path("/dev/shm/hami-dra"),  # noqa: S108 - of the host
+        help="what the host calls the /dev/shm of hami-dra mps; default %(default)s",
+    )
     parser.add_argument(
         "--cgroup-root", type=Path, default=Path("/sys/fs/cgroup"), help="where this process finds the node's cgroups"
     )
@@ -224,6 +240,22 @@ def _add_node(parser: argparse.ArgumentParser) -> None:
         help="for how long nobody can have used a claim before it is released; default %(default)s",
     )
     parser.add_argument("--health-port", type=_port, default=51515, help="of the gRPC health service")
+
+
+def _add_mps(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--state-dir", type=Path, default=Path("/var/lib/hami-dra"), help="the node plugin's")
+    parser.add_argument("--driver-root", type=Path, default=Path("/"), help="where this process finds the driver")
+    parser.add_argument(
+        "--shm",
+        type=Path,
+        default=Path("/dev/shm"),  # noqa: S108 - it is what daemons and clients share
+        help="opened to all users, who are the daemons' clients; default %(default)s",
+    )
+    _add_log_level(parser)
+
+
+def _add_log_level(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
 
 
 def _add_controller(parser: argparse.ArgumentParser) -> None:

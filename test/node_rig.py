@@ -27,7 +27,7 @@ from hami_dra.node.ports import NodeFiles, Partitioner
 from hami_dra.node.recovery import Recovery
 from hami_dra.node.state import ClaimRef, NodeState, Prepared, PublishedPool
 from hami_dra.testing.gpus import POOL, inventory
-from hami_dra.testing.modes import FakeTimeSlices
+from hami_dra.testing.modes import FakeMps, FakeTimeSlices
 from hami_dra.testing.partitions import CuttableCards
 from hami_dra.testing.pods import FakePods
 
@@ -117,6 +117,7 @@ class Rig:
     group: Group = field(default_factory=lambda: Group("rig"))
     pods: FakePods = field(default_factory=FakePods)
     time_slices: FakeTimeSlices = field(default_factory=FakeTimeSlices)
+    mps: FakeMps = field(default_factory=FakeMps)
     state: NodeState = field(init=False)
     discovery: Discovery = field(init=False)
     recovery: Recovery = field(init=False)
@@ -224,12 +225,18 @@ class Rig:
             pods=cast("FakePods", _Crashing(self, "pods", self.pods)),
             partitions=cast("CuttableCards", _Crashing(self, "partitions", self.partitioner or self.cards)),
             time_slices=cast("FakeTimeSlices", _Crashing(self, "time_slices", self.time_slices)),
+            mps=cast("FakeMps", _Crashing(self, "mps", self.mps)),
             locks=ClaimLocks(state_dir / "locks", group=self.group, timeout_s=5.0),
             boot=self.boot,
             in_use=lambda: self.in_use,
         )
         self.discovery = Discovery(discover=OwnedInstances(self._look, files), group=self.group)
-        paths = NodePaths(claims_dir="/var/lib/hami-dra/claims", guard_dir="/var/lib/hami-dra/guard/0123456789ab")
+        paths = NodePaths(
+            claims_dir="/var/lib/hami-dra/claims",
+            guard_dir="/var/lib/hami-dra/guard/0123456789ab",
+            mps_dir="/var/lib/hami-dra/mps",
+            mps_shm_dir="/dev/shm/hami-dra",
+        )
         self.state = NodeState(
             claims=self.claims,
             discovery=self.discovery,

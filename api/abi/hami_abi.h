@@ -37,21 +37,22 @@ enum { HAMI_QOS_FIXED_SHARE = 0, HAMI_QOS_BURST_SHARE = 1, HAMI_QOS_BEST_EFFORT 
 enum { HAMI_PRIORITY_LOW = 0, HAMI_PRIORITY_NORMAL = 1, HAMI_PRIORITY_HIGH = 2 };
 
 /* X(type, name, array length or 0, offset, meaning) */
-#define HAMI_LIMITS_FIELDS(X)                                                                        \
-  X(char, magic, 8, 0, "HAMI_LIMITS_MAGIC, no terminator")                                           \
-  X(uint32_t, abi_version, 0, 8, "HAMI_ABI_VERSION of the writer")                                   \
-  X(uint32_t, sequence, 0, 12, "seqlock: odd while the writer is at work")                           \
-  X(uint32_t, checksum, 0, 16, "CRC-32 (IEEE) of the page with sequence and checksum taken as zero") \
-  X(uint32_t, qos, 0, 20, "HAMI_QOS_*")                                                              \
-  X(uint32_t, priority, 0, 24, "HAMI_PRIORITY_*")                                                    \
-  X(uint32_t, cores_percent, 0, 28, "percent of one device's compute; 0: no compute limit")          \
-  X(uint64_t, memory_limit_bytes, 0, 32, "device memory of the share; 0: no memory limit")           \
-  X(uint64_t, device_memory_bytes, 0, 40, "memory of the whole device")                              \
-  X(uint64_t, generation, 0, 48, "grows by one with each change of the limits")                      \
-  X(uint32_t, granted_permille, 0, 56, "compute granted for now, permille; 0: cores_percent holds")  \
-  X(char, device_uuid, 64, 64, "as the vendor's library prints it (GPU-… or MIG-…), NUL-padded")     \
-  X(char, share, 160, 128, "name of the share's directory, NUL-padded")                              \
-  X(uint64_t, managed_limit_bytes, 0, 288, "managed memory allowed beyond memory_limit_bytes; 0: none")
+#define HAMI_LIMITS_FIELDS(X)                                                                           \
+  X(char, magic, 8, 0, "HAMI_LIMITS_MAGIC, no terminator")                                              \
+  X(uint32_t, abi_version, 0, 8, "HAMI_ABI_VERSION of the writer")                                      \
+  X(uint32_t, sequence, 0, 12, "seqlock: odd while the writer is at work")                              \
+  X(uint32_t, checksum, 0, 16, "CRC-32 (IEEE) of the page with sequence and checksum taken as zero")    \
+  X(uint32_t, qos, 0, 20, "HAMI_QOS_*")                                                                 \
+  X(uint32_t, priority, 0, 24, "HAMI_PRIORITY_*")                                                       \
+  X(uint32_t, cores_percent, 0, 28, "percent of one device's compute; 0: no compute limit")             \
+  X(uint64_t, memory_limit_bytes, 0, 32, "device memory of the share; 0: no memory limit")              \
+  X(uint64_t, device_memory_bytes, 0, 40, "memory of the whole device")                                 \
+  X(uint64_t, generation, 0, 48, "grows by one with each change of the limits")                         \
+  X(uint32_t, granted_permille, 0, 56, "compute granted for now, permille; 0: cores_percent holds")     \
+  X(char, device_uuid, 64, 64, "as the vendor's library prints it (GPU-… or MIG-…), NUL-padded")        \
+  X(char, share, 160, 128, "name of the share's directory, NUL-padded")                                 \
+  X(uint64_t, managed_limit_bytes, 0, 288, "managed memory allowed beyond memory_limit_bytes; 0: none") \
+  X(uint32_t, mps_percent, 0, 296, "of the multiprocessors, for a client of MPS; 0: not under MPS")
 
 /* The first page of a usage file.  magic is the last field a creator writes. */
 #define HAMI_USAGE_FIELDS(X)                                                                   \
@@ -115,7 +116,8 @@ typedef struct hami_limits {
   char device_uuid[64];
   char share[160];
   uint64_t managed_limit_bytes;
-  unsigned char unused[HAMI_LIMITS_SIZE - 296u];
+  uint32_t mps_percent;
+  unsigned char unused[HAMI_LIMITS_SIZE - 300u];
 } hami_limits;
 
 typedef struct hami_usage_header {

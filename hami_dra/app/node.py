@@ -24,6 +24,7 @@ from hami_dra.host.dmem import DmemCgroups
 from hami_dra.host.guard_install import install_guard
 from hami_dra.host.ledger import Ledger
 from hami_dra.host.locks import ClaimLocks
+from hami_dra.host.mps_dir import MpsDirectory
 from hami_dra.host.processes import ShareProcesses
 from hami_dra.host.share_dir import ShareDirectory
 from hami_dra.kube.claims import Claims
@@ -84,6 +85,8 @@ class NodeOptions:
     kubelet_root: Path
     cdi_dir: Path
     state_dir: Path
+    mps_shm_dir: Path
+    """What the daemons of MPS have for /dev/shm, as the host calls it."""
     cgroup_root: Path
     """Where the node's own cgroup v2 hierarchy is mounted."""
     guard: Path
@@ -103,6 +106,11 @@ class NodeOptions:
         return Root(path=self.driver_root, host_path=str(self.host_driver_root))
 
     @property
+    def mps_dir(self) -> Path:
+        """Where node plugin and keeper of the MPS daemons meet."""
+        return self.state_dir / "mps"
+
+    @property
     def sysfs(self) -> Path:
         """A simulated driver brings its own: its cards are on no bus of this machine."""
         return self.driver_root / "sys" if self.source == "sim" else Path("/sys")
@@ -120,8 +128,7 @@ def start_node(group: Group, options: NodeOptions, transport: Transport) -> None
         HamiDraError: this node cannot be served: state, CDI directory or sockets cannot be used.
     """
     node, registry = NodeName(options.node_name), new_registry("node")
-    metrics = NodeMetrics(registry)
-    vendors = Vendors(node_vendors(options))
+    metrics, vendors = NodeMetrics(registry), Vendors(node_vendors(options))
     files = _node_files(group, options, partitions=vendors)
     discovery = Discovery(discover=OwnedInstances(vendors, files), group=group)
     claims = Claims(transport)
@@ -166,6 +173,7 @@ def start_node(group: Group, options: NodeOptions, transport: Transport) -> None
     publisher = _publisher(group, options, transport=transport, inputs=inputs, metrics=metrics)
     _listen(publisher, recovery, monitor=monitor, configuration=configuration, discovery=discovery)
     health = watching.health_stream(monitor)
+    watching.daemons(claims=claims, listener=status)
     watching.shares(inputs.settings, attribution=options.attribution)
     metrics.count_dropped(events=lambda: events.dropped, status=lambda: status.dropped)
     follow_node_config(group, options.config, node=node, transport=transport, configuration=configuration)
@@ -242,7 +250,12 @@ def _node_paths(options: NodeOptions) -> NodePaths:
     guard_dir = options.state_dir / "guard"
     build = install_guard(options.guard, guard_dir=guard_dir)
     _log.info("guard installed", extra={"build": build})
-    return NodePaths(claims_dir=str(options.state_dir / "claims"), guard_dir=str(guard_dir / build))
+    return NodePaths(
+        claims_dir=str(options.state_dir / "claims"),
+        guard_dir=str(guard_dir / build),
+        mps_dir=str(options.mps_dir),
+        mps_shm_dir=str(options.mps_shm_dir),
+    )
 
 
 def _node_files(group: Group, options: NodeOptions, *, partitions: Partitioner) -> NodeFiles:
@@ -261,6 +274,7 @@ def _node_files(group: Group, options: NodeOptions, *, partitions: Partitioner) 
         locks=locks,
         partitions=partitions,
         time_slices=TimeSlices(options.driver),
+        mps=MpsDirectory(options.mps_dir),
         boot=boot,
         in_use=ShareProcesses(options.state_dir / "claims").claims if options.attribution else set,
     )

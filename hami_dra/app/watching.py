@@ -22,6 +22,8 @@ from hami_dra.node.device_events import DeviceEvents
 from hami_dra.node.device_metrics import DeviceCollector
 from hami_dra.node.device_monitor import DeviceMonitor
 from hami_dra.node.health_stream import HealthStream
+from hami_dra.node.mps_sensor import MpsSensor
+from hami_dra.node.mps_watch import MpsCollector, MpsWatch
 from hami_dra.node.ports import Attribution
 from hami_dra.node.share_labels import ShareLabels
 from hami_dra.node.share_metrics import ShareCollector
@@ -40,7 +42,8 @@ if TYPE_CHECKING:
     from hami_dra.node.consumers import Consumers
     from hami_dra.node.discovery import Discovery
     from hami_dra.node.metrics import NodeMetrics
-    from hami_dra.node.ports import EventSink, NodeFiles
+    from hami_dra.node.ports import ClaimReader, EventSink, NodeFiles
+    from hami_dra.node.service import ClaimListener
     from hami_dra.node.vendors import Vendors
 
 __all__ = ["Watching"]
@@ -65,7 +68,7 @@ class Watching:
     def monitor(self) -> DeviceMonitor:
         """Who knows how the devices are; not running yet."""
         monitor = DeviceMonitor(
-            sensors=self.vendors.sensors(),
+            sensors={name: MpsSensor(sensor, self.files.mps) for name, sensor in self.vendors.sensors().items()},
             discovery=self.discovery,
             memory=HealthFile(self.state_dir / "health.json"),
             boot=self.files.boot,
@@ -76,6 +79,12 @@ class Watching:
         monitor.listen_devices(DeviceEvents(self.events, node=self.node))
         self.registry.register(DeviceCollector(monitor))
         return monitor
+
+    def daemons(self, *, claims: ClaimReader, listener: ClaimListener) -> None:
+        """Watch the MPS control daemons; `listener` hears of claims that are not ready any more, and ready again."""
+        self.registry.register(MpsCollector(self.files.mps))
+        watch = MpsWatch(files=self.files, claims=claims, listener=listener, group=self.group)
+        self.group.spawn("MPS daemons", watch.run)
 
     def health_stream(self, monitor: DeviceMonitor) -> HealthStream:
         """Watch the devices; what kubelet hears of them."""

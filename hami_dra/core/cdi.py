@@ -23,11 +23,14 @@ from hami_dra.api.quantity import format_bytes
 from hami_dra.core.ids import DeviceName
 from hami_dra.core.inventory import DeviceFile, DriverFiles, Inventory, LivePartition
 from hami_dra.core.metadata import brings_metadata, container_path, file_name
+from hami_dra.core.modes import unit_of
 from hami_dra.core.plan import ClaimPlan, PlannedShare
 from hami_dra.core.resolve import ShareSpec
 
 __all__ = ["NodePaths", "claim_spec", "share_data", "share_mounts"]
 
+_SHM = "/dev/shm"  # noqa: S108 - of the container
+_PIPES = "mps"
 _READ_ONLY = ("ro", "nosuid", "nodev", "bind")
 _READ_WRITE = ("rw", "nosuid", "nodev", "noexec", "bind")
 _READ_ONLY_DATA = ("ro", "nosuid", "nodev", "noexec", "bind")
@@ -40,10 +43,19 @@ class NodePaths:
     claims_dir: str
     guard_dir: str
     """Directory of the guard's current build; never reused for another build."""
+    mps_dir: str
+    """Where the daemons of MPS have their directories."""
+    mps_shm_dir: str
+    """What those daemons have for /dev/shm."""
 
-    def share_file(self, *, uid: str, key: str, name: str) -> str:
-        """Host path of `limits` or `usage` of a share."""
-        return f"{self.claims_dir}/{uid}/{key}/{name}"
+    def share_file(self, *, uid: str, spec: ShareSpec, container_path: str) -> str:
+        """Host path of what a share has at `container_path`."""
+        if container_path == _SHM:
+            return self.mps_shm_dir
+        name = container_path.rsplit("/", 1)[1]
+        if name == _PIPES:
+            return f"{self.mps_dir}/{unit_of(spec.device)}/pipe"
+        return f"{self.claims_dir}/{uid}/{spec.key}/{name}"
 
     def claim_file(self, *, uid: str, name: str) -> str:
         """Host path of a file of the claim."""
@@ -55,10 +67,21 @@ def share_mounts(spec: ShareSpec) -> list[JsonObject]:
     if spec.isolation is Isolation.NONE:
         return []
     directory = f"{CONTAINER_SHARES_DIR}/{spec.key}"
-    return [
+    mounts: list[JsonObject] = [
         {"containerPath": f"{directory}/limits", "options": list(_READ_ONLY_DATA)},
         {"containerPath": f"{directory}/usage", "options": list(_READ_WRITE)},
     ]
+    if spec.isolation is Isolation.MPS:
+        # Client and server of MPS share memory by its name in /dev/shm.
+        mounts += [{"containerPath": path, "options": list(_READ_WRITE)} for path in (f"{directory}/{_PIPES}", _SHM)]
+    return mounts
+
+
+def _share_environment(spec: ShareSpec) -> list[str]:
+    """Where programs without the guard's help find the daemon; limits are not here, because tenants change what is."""
+    if spec.isolation is not Isolation.MPS:
+        return []
+    return [f"CUDA_MPS_PIPE_DIRECTORY={CONTAINER_SHARES_DIR}/{spec.key}/{_PIPES}"]
 
 
 def share_data(uid: str, spec: ShareSpec) -> JsonObject:
@@ -81,7 +104,7 @@ def share_data(uid: str, spec: ShareSpec) -> JsonObject:
     return {
         "request": spec.request,
         "cdiDevice": f"{CDI_KIND}={uid}-{spec.key}",
-        "containerEdits": {"mounts": share_mounts(spec)},
+        "containerEdits": {"mounts": share_mounts(spec)} | ({"env": env} if (env := _share_environment(spec)) else {}),
         "limits": limits,
     }
 
@@ -127,11 +150,10 @@ def _files(
 
 def _device_edits(plan: ClaimPlan, share: PlannedShare, files: tuple[DeviceFile, ...], paths: NodePaths) -> JsonObject:
     mounts = [
-        {"hostPath": paths.share_file(uid=plan.uid, key=share.spec.key, name=mount["containerPath"].rsplit("/", 1)[1])}
-        | mount
+        {"hostPath": paths.share_file(uid=plan.uid, spec=share.spec, container_path=mount["containerPath"])} | mount
         for mount in share_mounts(share.spec)
     ]
-    return _edits(files, mounts + _metadata_mounts(plan, share, paths), [])
+    return _edits(files, mounts + _metadata_mounts(plan, share, paths), _share_environment(share.spec))
 
 
 def _metadata_mounts(plan: ClaimPlan, share: PlannedShare, paths: NodePaths) -> list[JsonObject]:

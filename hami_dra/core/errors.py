@@ -9,6 +9,7 @@
     │   ├── CapacityExceeded
     │   ├── PartitionRefused
     │   ├── IsolationConflict
+    │   ├── MpsNotReady
     │   └── DeviceLost
     ├── ClaimError                   the claim is not what kubelet asked about
     │   ├── ClaimChanged
@@ -52,6 +53,7 @@ __all__ = [
     "IsolationConflict",
     "KubeError",
     "LedgerCorrupt",
+    "MpsNotReady",
     "NodeStateError",
     "NotFound",
     "PartitionRefused",
@@ -116,6 +118,12 @@ class IsolationConflict(DeviceError):
     """Other shares of the card are isolated in another way, and a card can be used in one way at a time."""
 
     reason = "IsolationConflict"
+
+
+class MpsNotReady(DeviceError):
+    """The control daemon of MPS that a share needs takes no clients: it was not started, or it ended."""
+
+    reason = "MpsNotReady"
 
 
 class DeviceLost(DeviceError):

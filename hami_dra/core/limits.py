@@ -43,6 +43,8 @@ class Limits:
     """Managed memory allowed beyond `memory_limit_bytes`; 0: none."""
     granted_permille: int = 0
     """Compute granted for now in thousandths of the device; 0: `cores_percent` holds."""
+    mps_percent: int = 0
+    """Of the multiprocessors, for clients of MPS; 0: not under MPS."""
     generation: int = 1
     """Grows by one with each change."""
 
@@ -63,6 +65,7 @@ def encode(limits: Limits) -> bytes:
         (abi.LIMITS_PRIORITY_OFFSET, _PRIORITY[limits.priority]),
         (abi.LIMITS_CORES_PERCENT_OFFSET, limits.cores_percent),
         (abi.LIMITS_GRANTED_PERMILLE_OFFSET, limits.granted_permille),
+        (abi.LIMITS_MPS_PERCENT_OFFSET, limits.mps_percent),
     ):
         struct.pack_into("<I", page, offset, value)
     for offset, value in (
@@ -103,6 +106,7 @@ def decode(page: bytes) -> Limits:
         priority=priority,
         managed_limit_bytes=_u64(page, abi.LIMITS_MANAGED_LIMIT_BYTES_OFFSET),
         granted_permille=_u32(page, abi.LIMITS_GRANTED_PERMILLE_OFFSET),
+        mps_percent=_u32(page, abi.LIMITS_MPS_PERCENT_OFFSET),
         generation=_u64(page, abi.LIMITS_GENERATION_OFFSET),
     )
 

@@ -30,6 +30,8 @@ from hami_dra.core.resolve import ShareSpec
 
 __all__ = ["ClaimPlan", "PlannedPartition", "PlannedShare", "plan_claim"]
 
+_ALL_CORES = 100
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedPartition:
@@ -93,7 +95,7 @@ class PlannedShare:
         """What the share is held to, by the guard or the kernel; None where nothing holds it."""
         if self.spec.isolation is Isolation.NONE:
             return None
-        # Time slices divide compute by themselves.
+        # Time slices and MPS divide compute by themselves.
         guards_cores = self.spec.isolation is Isolation.GUARD
         return Limits(
             share=self.spec.key,
@@ -104,6 +106,7 @@ class PlannedShare:
             qos=self.spec.qos if guards_cores else Qos.BEST_EFFORT,
             priority=self.spec.priority,
             managed_limit_bytes=self.spec.oversubscription_bytes,
+            mps_percent=(self.cores_percent or _ALL_CORES) if self.spec.isolation is Isolation.MPS else 0,
         )
 
 

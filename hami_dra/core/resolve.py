@@ -13,7 +13,7 @@ from hami_dra.core.allocation import Allocation, Result
 from hami_dra.core.errors import InvalidConfig
 from hami_dra.core.ids import DeviceName, PoolName, RequestName, ShareId, ShareKey
 from hami_dra.core.inventory import fixed_share_index
-from hami_dra.core.modes import check_combination
+from hami_dra.core.modes import check_combination, check_requests
 
 __all__ = ["ShareSpec", "resolve"]
 
@@ -61,7 +61,9 @@ def resolve(allocation: Allocation) -> tuple[ShareSpec, ...]:
     Raises:
         InvalidConfig: parameters that cannot be decoded or combined; the message names the claim, the entry and the field.
     """
-    return tuple(_share(allocation, result) for result in allocation.results)
+    specs = tuple(_share(allocation, result) for result in allocation.results)
+    check_requests(f"claim {allocation.namespace}/{allocation.name}", specs)
+    return specs
 
 
 def _share(allocation: Allocation, result: Result) -> ShareSpec:

@@ -6,12 +6,15 @@ after it left.  So of two claims that come and go at once, the later one sees th
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
+from hami_dra._lib.clock import SYSTEM_CLOCK, Clock
 from hami_dra.api.opaque import Interval, Isolation
-from hami_dra.core.errors import DriverError
+from hami_dra.core.errors import DriverError, MpsNotReady
 from hami_dra.core.ids import ClaimUid, DeviceName, GpuUuid
 from hami_dra.core.modes import unit_of
+from hami_dra.core.mps import Wanted, wanted_of
 from hami_dra.core.plan import ClaimPlan, PlannedShare
 from hami_dra.node.ports import NodeFiles
 
@@ -19,16 +22,23 @@ __all__ = ["CardModes"]
 
 _log = logging.getLogger(__name__)
 
+_MPS_PATIENCE_S = 20.0
+"""How long a prepare waits for a daemon, of the 45 s that kubelet waits for the answer."""
+_MPS_LOOK_S = 0.05
+
 
 class CardModes:
     """The modes of this node's cards.  Safe to use from many threads; claims on different cards do not wait for another."""
 
-    def __init__(self, files: NodeFiles) -> None:
-        """Work on `files`."""
+    def __init__(self, files: NodeFiles, *, wait: Callable[[float], bool], clock: Clock = SYSTEM_CLOCK) -> None:
+        """Work on `files`; `wait` waits so many seconds, and says whether to give up."""
         self._ledger = files.ledger
         self._locks = files.locks
         self._slices = files.time_slices
+        self._mps = files.mps
         self._boot = files.boot
+        self._wait = wait
+        self._clock = clock
         self._said: dict[GpuUuid, Interval] = {}
         """What this process has told the driver."""
 
@@ -37,52 +47,106 @@ class CardModes:
 
         Raises:
             DriverError: a card does not answer.
+            MpsNotReady: a daemon does not take clients in time.
+            NodeStateError: a daemon cannot be asked for.
         """
+        asked: dict[DeviceName, Wanted] = {}
         for share in plan.shares:
+            unit = unit_of(share.spec.device)
             if share.spec.interval is not None:
-                with self._locks.hold(_lock(share)):
+                with self._hold(unit):
                     self._say(share.gpu_uuid, share.spec.interval)
+            elif share.spec.isolation is Isolation.MPS:
+                with self._hold(unit):
+                    wanted = wanted_of(self._shares(unit))
+                    if wanted is not None:
+                        self._mps.want(unit, wanted)
+                        asked[unit] = wanted
+        for unit, wanted in asked.items():
+            self._await(f"claim {plan.namespace}/{plan.name}", unit, wanted)
 
     def leave(self, uid: ClaimUid) -> None:
         """Take the claim's cards back from modes that nobody else needs; its row is still there, or never was.
 
         A driver that does not answer keeps nobody from leaving: what it was told ends with it, and the next share tells it anew.
+
+        Raises:
+            NodeStateError: a daemon is still asked for.
         """
         entry = self._ledger.get(uid)
         for share in entry.plan.shares if entry is not None and entry.boot == self._boot else ():
-            if share.spec.interval is None:
-                continue
-            with self._locks.hold(_lock(share)):
-                if any(other.gpu_uuid == share.gpu_uuid for other in self._sliced(but=uid)):
-                    continue
-                try:
-                    self._say(share.gpu_uuid, Interval.DEFAULT)
-                except DriverError as error:
-                    _log.warning("the time slice of %s stays as it is: %s", share.spec.device, error)
+            unit = unit_of(share.spec.device)
+            if share.spec.isolation is Isolation.TIME_SLICING:
+                with self._hold(unit):
+                    self._take_back(share, others=self._shares(unit, but=uid))
+            elif share.spec.isolation is Isolation.MPS:
+                with self._hold(unit):
+                    self._want(unit, wanted_of(self._shares(unit, but=uid)))
 
     def settle(self) -> None:
         """Tell the driver what it may have forgotten since another process told it; failures are logged, not raised."""
-        for share in self._sliced():
+        for share in self._shares():
             if share.gpu_uuid in self._said or share.spec.interval is None:
                 continue
+            unit = unit_of(share.spec.device)
             try:
-                with self._locks.hold(_lock(share)):
-                    if any(other.gpu_uuid == share.gpu_uuid for other in self._sliced()):
+                with self._hold(unit):
+                    if any(other.spec.interval is not None for other in self._shares(unit)):
                         self._say(share.gpu_uuid, share.spec.interval)
             except DriverError as error:
                 _log.warning("the time slice of %s is not as its shares want it: %s", share.spec.device, error)
+
+    def ask(self) -> None:
+        """Ask for the daemons that the ledger says are needed, and for no others.
+
+        Raises:
+            NodeStateError: that could not be written.
+        """
+        units = {unit_of(share.spec.device) for share in self._shares() if share.spec.isolation is Isolation.MPS}
+        for unit in sorted(units | self._mps.wanted().keys()):
+            with self._hold(unit):
+                self._want(unit, wanted_of(self._shares(unit)))
+
+    def _want(self, unit: DeviceName, wanted: Wanted | None) -> None:
+        if wanted is None:
+            self._mps.forget(unit)
+        else:
+            self._mps.want(unit, wanted)
+
+    def _await(self, where: str, unit: DeviceName, wanted: Wanted) -> None:
+        deadline_s = self._clock.monotonic() + _MPS_PATIENCE_S
+        while True:
+            answer = self._mps.answer(unit)
+            if answer is not None and answer.serves is not None and answer.serves.suffices(wanted):
+                return
+            if self._clock.monotonic() >= deadline_s or self._wait(_MPS_LOOK_S):
+                break
+        if not self._mps.kept():
+            why = "hami-dra mps does not run on this node; set mps.enabled in the chart's values"
+        else:
+            why = (answer.message if answer is not None else "") or "it does not answer"
+        raise MpsNotReady(f"{where}: the MPS control daemon of {unit} takes no clients: {why}")
+
+    def _take_back(self, share: PlannedShare, *, others: Iterator[PlannedShare]) -> None:
+        if any(other.spec.interval is not None for other in others):
+            return
+        try:
+            self._say(share.gpu_uuid, Interval.DEFAULT)
+        except DriverError as error:
+            _log.warning("the time slice of %s stays as it is: %s", share.spec.device, error)
 
     def _say(self, gpu: GpuUuid, interval: Interval) -> None:
         self._slices.set(gpu, interval)
         self._said[gpu] = interval
 
-    def _sliced(self, *, but: ClaimUid | None = None) -> Iterator[PlannedShare]:
-        """The time-sliced shares of this boot, but those of one claim."""
+    def _hold(self, unit: DeviceName) -> AbstractContextManager[None]:
+        """Beside the lock of the card, which is held while it is cut."""
+        return self._locks.hold(DeviceName(f"{unit}.mode"))
+
+    def _shares(self, unit: DeviceName | None = None, *, but: ClaimUid | None = None) -> Iterator[PlannedShare]:
+        """The shares of this boot, of all devices or one, but those of one claim."""
         for entry in self._ledger.entries():
             if entry.boot == self._boot and entry.plan.uid != but:
-                yield from (share for share in entry.plan.shares if share.spec.isolation is Isolation.TIME_SLICING)
-
-
-def _lock(share: PlannedShare) -> DeviceName:
-    """Beside the lock of the card, which is held while it is cut."""
-    return DeviceName(f"{unit_of(share.spec.device)}.mode")
+                for share in entry.plan.shares:
+                    if unit is None or unit_of(share.spec.device) == unit:
+                        yield share

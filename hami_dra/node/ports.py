@@ -18,6 +18,7 @@ from hami_dra.core.figures import Figures
 from hami_dra.core.ids import ClaimUid, DeviceName, GpuUuid, PodUid, ShareKey
 from hami_dra.core.inventory import Inventory, LivePartition, Partition
 from hami_dra.core.limits import Limits
+from hami_dra.core.mps import Answer, Wanted
 from hami_dra.core.node_config import Remembered
 from hami_dra.core.plan import ClaimPlan
 from hami_dra.core.record import Entry
@@ -36,6 +37,7 @@ __all__ = [
     "LiveShareFiles",
     "Locks",
     "Meter",
+    "MpsDaemons",
     "NodeFiles",
     "Partitioner",
     "PodCaps",
@@ -247,6 +249,30 @@ class TimeSlicer(Protocol):
         ...
 
 
+class MpsDaemons(Protocol):
+    """The control daemons of MPS, kept by another process.  Raises NodeStateError."""
+
+    def want(self, device: DeviceName, wanted: Wanted) -> None:
+        """Ask for one, or for another setting of it."""
+        ...
+
+    def forget(self, device: DeviceName) -> None:
+        """Have it ended; none is no error."""
+        ...
+
+    def wanted(self) -> Mapping[DeviceName, Wanted]:
+        """Those that are asked for."""
+        ...
+
+    def answer(self, device: DeviceName) -> Answer | None:
+        """How it is; None where nobody says."""
+        ...
+
+    def kept(self) -> bool:
+        """Whether somebody keeps daemons on this node."""
+        ...
+
+
 class Vendor(Meter, Protocol):
     """The cards of one vendor, and what its driver says of them."""
 
@@ -361,6 +387,7 @@ class NodeFiles:
     locks: Locks
     partitions: Partitioner
     time_slices: TimeSlicer
+    mps: MpsDaemons
     boot: str
     """Id of the running boot: what another one left counts for nothing."""
     in_use: Callable[[], AbstractSet[ClaimUid]]

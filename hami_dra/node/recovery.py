@@ -54,6 +54,7 @@ class Recovery:
                 self._undo_unfinished(entry.plan.uid)
         for uid in sorted(self._cdi.uids() | self._shares.uids()):
             self._settle(uid)
+        self._state.modes.ask()
         self._cdi.sweep()
 
     def run(self, group: Group) -> None:

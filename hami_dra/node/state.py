@@ -147,7 +147,7 @@ class NodeState:
         self._cdi = files.cdi
         self._locks = files.locks
         self._cutting = Cutting(files)
-        self.modes = CardModes(files)
+        self.modes = CardModes(files, wait=wait, clock=clock)
         self._boot = files.boot
         self._caps = KernelCaps(ledger=files.ledger, locks=files.locks, boot=files.boot, pods=files.pods)
         self._paths = paths

@@ -157,3 +157,23 @@ def test_scrape_annotations_come_by_value_only(helm: Helm, kind: str) -> None:
         annotations = template["metadata"].get("annotations", {})
         own = {"a": "b"} if kind == "DaemonSet" and expected else {}
         assert annotations == expected | own
+
+
+def test_the_keeper_of_mps_daemons_comes_by_value_and_is_never_replaced_by_itself(helm: Helm) -> None:
+    """Its clients die with it.  It has no account, meets the node plugin in one directory, and is privileged for real cards."""
+    assert all("-mps" not in object_["metadata"]["name"] for object_ in helm.template(values={}))
+    for source, privileged in (("nvml", True), ("sim", None)):
+        values = {"source": source, "stateDir": "/state", "mps": {"enabled": True, "shmDir": "/dev/shm/ours"}}
+        objects = helm.template(values=values)
+        (keeper,) = [it for it in objects if it["kind"] == "DaemonSet" and it["metadata"]["name"] == "hami-dra-mps"]
+        assert keeper["spec"]["updateStrategy"] == {"type": "OnDelete"}
+        spec = keeper["spec"]["template"]["spec"]
+        assert (spec["automountServiceAccountToken"], spec.get("serviceAccountName")) == (False, None)
+        (container,) = spec["containers"]
+        assert container["securityContext"].get("privileged") is privileged
+        mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+        paths = {volume["name"]: volume.get("hostPath", {}).get("path") for volume in spec["volumes"]}
+        assert (mounts["mps"], paths["mps"]) == ("/state/mps", "/state/mps")
+        assert (mounts["shm"], paths["shm"]) == ("/dev/shm", "/dev/shm/ours")
+        (node,) = [it for it in objects if it["kind"] == "DaemonSet" and it["metadata"]["name"] == "hami-dra-node"]
+        assert "--mps-shm-dir=/dev/shm/ours" in node["spec"]["template"]["spec"]["containers"][0]["args"]

@@ -40,13 +40,10 @@ def site() -> Iterator[Site]:
             site = stack.enter_context(here().running(name="e2e", cards=cards, ui=Ui()))
         record.server(missing(site))
         site.cluster.exec("mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", "/var/lib/hami-dra", node=2)
-        site.install(
-            values={
-                "slots": 64,
-                "controller": {"replicas": 2},
-                "node": {"config": {"entries": PARTS}, "staleClaimGraceSeconds": 5},
-            }
-        )
+        # /dev/shm is the machine's own, and all nodes have it; /run is each node's.
+        mps = {"enabled": True, "shmDir": "/run/hami-dra-shm"}
+        node = {"config": {"entries": PARTS}, "staleClaimGraceSeconds": 5}
+        site.install(values={"slots": 64, "controller": {"replicas": 2}, "mps": mps, "node": node})
         yield site
 
 

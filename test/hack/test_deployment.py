@@ -67,6 +67,7 @@ def test_a_card_is_called_as_its_device() -> None:
         memory_bytes=1,
         used_bytes=0,
         peak_bytes=0,
+        busy_ns=0,
         time_slice_ns=0,
         in_mig_mode=False,
         partitions=(),

@@ -39,6 +39,8 @@ class Card:
     memory_bytes: int
     used_bytes: int
     peak_bytes: int
+    busy_ns: int
+    """For how long it has worked."""
     time_slice_ns: int
     """How long a process's turn lasts; 0: as long as the driver holds right."""
     in_mig_mode: bool
@@ -71,7 +73,16 @@ def observe(root: Path) -> list[Card]:
             ),
             **{
                 name: card[name]
-                for name in ("pci", "uuid", "model", "memory_bytes", "used_bytes", "peak_bytes", "time_slice_ns")
+                for name in (
+                    "pci",
+                    "uuid",
+                    "model",
+                    "memory_bytes",
+                    "used_bytes",
+                    "peak_bytes",
+                    "busy_ns",
+                    "time_slice_ns",
+                )
             },
         )
         for card in listed["cards"]

@@ -21,6 +21,8 @@ class Isolation(StrEnum):
     """The guard library in each process of the share."""
     TIME_SLICING = "TimeSlicing"
     """The guard for memory; compute is left to the turns that the driver lets processes take on the card."""
+    MPS = "MPS"
+    """The guard for memory; compute runs at once on a part of the card, through a control daemon of NVIDIA's MPS."""
     NONE = "None"
     """Nothing: only for whole cards."""
 

@@ -2,6 +2,7 @@
 
 from hami_dra.vendors.nvidia.discover import NvidiaDiscovery
 from hami_dra.vendors.nvidia.driver_root import Root
+from hami_dra.vendors.nvidia.mps import MpsPrograms
 from hami_dra.vendors.nvidia.time_slices import TimeSlices
 
-__all__ = ["NvidiaDiscovery", "Root", "TimeSlices"]
+__all__ = ["MpsPrograms", "NvidiaDiscovery", "Root", "TimeSlices"]

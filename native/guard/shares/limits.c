@@ -44,6 +44,7 @@ int limits_parse(const hami_limits *page, guard_limits *out, guard_error *err) {
   out->memory_limit_bytes = page->memory_limit_bytes;
   out->managed_limit_bytes = page->memory_limit_bytes != 0 ? page->managed_limit_bytes : 0;
   out->sequence = page->sequence;
+  out->mps_percent = page->mps_percent <= WHOLE_DEVICE_PERCENT ? page->mps_percent : WHOLE_DEVICE_PERCENT;
   take_compute(page, out);
   memcpy(out->device_uuid, page->device_uuid, sizeof out->device_uuid);
   return 0;

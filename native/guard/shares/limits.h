@@ -17,6 +17,7 @@ typedef struct guard_limits {
   uint64_t managed_limit_bytes; /* managed memory beyond it; 0: none */
   uint32_t compute_permille;    /* of the device; 0: no limit */
   bool compute_granted;         /* by somebody who watches what the device really does for the share */
+  uint32_t mps_percent;         /* of the multiprocessors, for a client of MPS; 0: not under MPS */
   char device_uuid[sizeof((hami_limits *)0)->device_uuid];
   uint32_t sequence; /* of the page these values came from */
 } guard_limits;

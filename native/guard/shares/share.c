@@ -10,12 +10,14 @@
 #include "usage.h"
 
 enum { NAME_SIZE = 161, PATH_SIZE = USAGE_PATH_SIZE };
+_Static_assert((int)SHARE_PATH_SIZE == (int)USAGE_PATH_SIZE, "paths of a share");
 
 struct share {
   const hami_limits *page;
   uint32_t sequence;           /* of the page when the limits were taken */
   uint64_t limit[USAGE_KINDS]; /* by enum usage_kind; 0: none */
   uint32_t compute;            /* permille << 1 | granted */
+  uint32_t mps_percent;        /* never changes: what a client was told when it began stays so */
   guard_lock refresh_lock;
   char name[NAME_SIZE];
   char uuid[SHARE_UUID_TEXT];
@@ -68,6 +70,7 @@ static int load(const char *name, struct share *out) {
   out->limit[USAGE_DEVICE] = limits.memory_limit_bytes;
   out->limit[USAGE_MANAGED] = limits.managed_limit_bytes;
   out->compute = compute_of(&limits);
+  out->mps_percent = limits.mps_percent;
   memcpy(out->name, name, strlen(name) + 1);
   memcpy(out->uuid, limits.device_uuid, sizeof out->uuid);
   usage_init(&out->usage, path);
@@ -122,6 +125,16 @@ share_set share_of_uuid(const char *uuid) {
     if (strcmp(after_prefix(shares[i].uuid), after_prefix(uuid)) == 0) found |= (share_set)1 << i;
   }
   return found;
+}
+
+bool share_mps(struct share_mps *out) {
+  for (unsigned i = 0; i < share_count(); i++) {
+    if (shares[i].mps_percent == 0) continue;
+    out->percent = shares[i].mps_percent;
+    out->memory_bytes = __atomic_load_n(&shares[i].limit[USAGE_DEVICE], __ATOMIC_RELAXED);
+    return path_of(out->pipes, shares[i].name, "mps") == 0 && path_of(out->alive, shares[i].name, "mps/alive") == 0;
+  }
+  return false;
 }
 
 /* A page that changed is read anew; while its writer is at work, or wrote nonsense, the last limits hold. */

@@ -76,6 +76,16 @@ struct share_process {
 /* Fills at most room of the shares' living processes, each once, and returns how many that were. */
 unsigned share_processes(share_set shares, struct share_process *out, unsigned room);
 
+/* What a client of MPS has to be told; false where no share of the container is under MPS. */
+enum { SHARE_PATH_SIZE = 320 };
+struct share_mps {
+  uint32_t percent;            /* of the multiprocessors */
+  uint64_t memory_bytes;       /* 0: no limit */
+  char pipes[SHARE_PATH_SIZE]; /* the daemon's pipe directory */
+  char alive[SHARE_PATH_SIZE]; /* its first byte is locked as long as the daemon serves */
+};
+bool share_mps(struct share_mps *out);
+
 /* The compute limit in force, in thousandths of the device; 0: none.  *granted: somebody outside sets it by what he sees. */
 uint32_t share_compute_permille(unsigned share, bool *granted);
 /* Whether any share has a compute limit now. */

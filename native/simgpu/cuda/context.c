@@ -6,6 +6,7 @@
 #include "faults.h"
 #include "limit.h"
 #include "memory.h"
+#include "mps.h"
 #include "pool.h"
 #include "queue.h"
 
@@ -48,6 +49,7 @@ static CUresult check(CUcontext context) {
 
 CUresult device_sound(CUdevice ordinal) {
   uint32_t card = the_driver.devices[ordinal].card;
+  TRY(mps_sound());
   return sim_session_intact(&the_driver.session) ? (CUresult)sim_fault_of(&the_driver.session, card)
                                                  : CUDA_ERROR_UNKNOWN;
 }

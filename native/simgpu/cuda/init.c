@@ -4,6 +4,7 @@
 
 #include "driver.h"
 #include "faults.h"
+#include "mps.h"
 #include "visible.h"
 
 /* What the library says of itself where there is no node to ask. */
@@ -87,6 +88,7 @@ static CUresult start(void) {
   choose_devices(&store, &node);
   the_driver.cuda_version = node.cuda_version;
   if (the_driver.device_count == 0) return CUDA_ERROR_NO_DEVICE;
+  TRY(mps_join());
   TRY(driver_error(sim_session_begin(&the_driver.session, &store)));
   TRY(attach(&node));
   __register_atfork(NULL, NULL, after_fork_in_child, NULL);

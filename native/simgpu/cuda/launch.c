@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "capture.h"
+#include "mps.h"
 
 #define MOST_THREADS 1024u
 #define MOST_GRID_YZ 65535u
@@ -52,6 +53,7 @@ CUresult launch_put(CUstream stream, uint64_t duration_ns, const unsigned int gr
   sim_count_launch(&the_driver.session, context_card(stream->context));
   if (duration_ns == 0 && queue_idle(stream->queue)) return CUDA_SUCCESS;
   uint32_t occupancy = occupancy_of(&the_driver.devices[stream->context->ordinal].facts, grid, block);
+  mps_confine(&occupancy, &duration_ns);
   const sim_item kernel = {.kind = SIM_ITEM_KERNEL, .value = duration_ns, .occupancy = occupancy};
   return queue_put(stream->queue, &kernel, NULL, NULL);
 }

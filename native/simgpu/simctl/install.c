@@ -100,5 +100,6 @@ int install_driver(const char *root, const char *driver_version, uint32_t cuda_v
   if (!failed) failed = install_library(folder, root, "libnvidia-ml", driver_version, cuda_version);
   if (!failed) failed = copy_file(self, root, "usr/bin/simctl", 0);
   if (!failed) failed = make_link(root, "usr/bin/nvidia-smi", "simctl");
+  if (!failed) failed = make_link(root, "usr/bin/nvidia-cuda-mps-control", "simctl");
   return failed;
 }

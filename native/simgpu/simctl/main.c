@@ -223,12 +223,13 @@ int main(int argc, char **argv) {
   given.settings.mps = -1;
   given.settings.driver_memory = -1;
   given.settings.foreign_ids = -1;
-  /* Under this name, what scripts ask of NVIDIA's tool. */
+  /* Under these names, what scripts ask of NVIDIA's tools. */
   const char *name = strrchr(argv[0], '/') != NULL ? strrchr(argv[0], '/') + 1 : argv[0];
   if (strcmp(name, "nvidia-smi") == 0) {
     int status = nvidia_smi(given.plan.root, argc, argv);
     return status == SIMCTL_USAGE ? usage_error() : status;
   }
+  if (strcmp(name, "nvidia-cuda-mps-control") == 0) return mps_control(given.plan.root, argc, argv);
   if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
     fputs(USAGE, stdout);
     return SIMCTL_OK;

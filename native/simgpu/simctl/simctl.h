@@ -53,8 +53,9 @@ int simctl_set(const char *root, const node_settings *settings);
 /* The position of the card that has that UUID, or a MIG device with it. */
 int card_of_id(const char *root, const char *uuid, int *card);
 
-/* NVIDIA's tool, as far as scripts use it. */
+/* NVIDIA's tools, as far as scripts use them. */
 int nvidia_smi(const char *root, int argc, char **argv);
+int mps_control(const char *root, int argc, char **argv);
 
 /* Commands with arguments of their own; argv[0] is the command's name. */
 int simctl_mig(const char *root, int argc, char **argv);

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes a private /run with the given share directories below /run/hami, as a container has them, and runs a command there.
 #   enter.sh [--writable] [DIRECTORY...] -- COMMAND...
-# Each directory is mounted under its own name: what it holds as `limits` read-only, what it holds as `usage` writable.
+# Each directory is mounted under its own name: what it holds as `limits` read-only, what it holds as `usage` or `mps` writable.
 set -eu
 writable=
 if [ "$1" = --writable ]; then
@@ -18,6 +18,10 @@ while [ "$1" != -- ]; do
     : >"$inside/$file"
     mount --bind "$1/$file" "$inside/$file"
   done
+  if [ -d "$1/mps" ]; then
+    mkdir "$inside/mps"
+    mount --bind "$1/mps" "$inside/mps"
+  fi
   [ -n "$writable" ] || [ ! -e "$1/limits" ] || mount -o remount,bind,ro "$inside/limits"
   shift
 done

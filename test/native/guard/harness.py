@@ -136,6 +136,7 @@ def _page(
     cores_percent: int = 0,
     granted_permille: int = 0,
     managed_bytes: int = 0,
+    mps_percent: int = 0,
 ) -> bytes:
     return encode(
         Limits(
@@ -148,6 +149,7 @@ def _page(
             priority=Priority.NORMAL,
             granted_permille=granted_permille,
             managed_limit_bytes=managed_bytes,
+            mps_percent=mps_percent,
             generation=generation,
         )
     )
@@ -161,13 +163,21 @@ def make_share(
     memory_bytes: int = 0,
     cores_percent: int = 0,
     managed_bytes: int = 0,
+    mps_percent: int = 0,
     usage_size: int = abi.USAGE_FILE_SIZE,
 ) -> Share:
     """A share of the device `uuid`, with both its files."""
     directory = root / name
     directory.mkdir(parents=True)
     (directory / "limits").write_bytes(
-        _page(name, uuid=uuid, memory_bytes=memory_bytes, cores_percent=cores_percent, managed_bytes=managed_bytes)
+        _page(
+            name,
+            uuid=uuid,
+            memory_bytes=memory_bytes,
+            cores_percent=cores_percent,
+            managed_bytes=managed_bytes,
+            mps_percent=mps_percent,
+        )
     )
     usage = directory / "usage"
     usage.touch()

@@ -41,6 +41,7 @@ def options(directory: Path) -> NodeOptions:
         kubelet_root=directory / "k",
         cdi_dir=directory / "cdi",
         state_dir=directory / "state",
+        mps_shm_dir=directory / "shm",
         cgroup_root=directory / "cgroup",
         guard=guard,
         settings=CardSettings(mode=CardMode.SHARES, slots=10),

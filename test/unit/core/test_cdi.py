@@ -13,7 +13,12 @@ from hami_dra.core.inventory import DeviceFile, DriverFiles, Inventory
 from hami_dra.core.plan import plan_claim
 from hami_dra.core.resolve import resolve
 
-PATHS = NodePaths(claims_dir="/var/lib/hami-dra/claims", guard_dir="/var/lib/hami-dra/guard/abc")
+PATHS = NodePaths(
+    claims_dir="/var/lib/hami-dra/claims",
+    guard_dir="/var/lib/hami-dra/guard/abc",
+    mps_dir="/var/lib/hami-dra/mps",
+    mps_shm_dir="/dev/shm/hami-dra",
+)
 KEY = f"{GPU}-{SHARE}"
 
 

@@ -23,7 +23,7 @@ from hami_dra.core.settings import CardMode, CardSettings
 
 ASKED = (config(gpu_config(deviceMetadata=True)),)
 FROM_TEMPLATE = {"resource.kubernetes.io/pod-claim-name": "gpus"}
-PATHS = NodePaths(claims_dir="/claims", guard_dir="/guard")
+PATHS = NodePaths(claims_dir="/claims", guard_dir="/guard", mps_dir="/mps", mps_shm_dir="/shm")
 ROOT = "/var/run/kubernetes.io/dra-device-attributes"
 
 

@@ -1,4 +1,4 @@
-"""What can be combined with isolation TimeSlicing."""
+"""What can be combined with isolation TimeSlicing and MPS."""
 
 from dataclasses import replace
 from typing import Any
@@ -109,6 +109,9 @@ def test_the_ledger_keeps_the_interval() -> None:
             {"isolation": "TimeSlicing", "device": f"{GPU}-share-1", "share": None, "limits": {"memory": "1Gi"}},
             "leaves no cores",
         ),
+        ({"isolation": "MPS", "cores": "30", "qos": "BurstShare"}, "qos BurstShare is lent"),
+        ({"isolation": "MPS", "priority": "Low"}, "priority Low is the guard's"),
+        ({"isolation": "MPS", "memory": {"oversubscription": "1Gi"}}, "needs isolation Guard"),
     ],
 )
 def test_what_cannot_be_combined_is_refused_with_the_reason(fields: dict[str, Any], said: str) -> None:
@@ -123,19 +126,46 @@ def test_a_fixed_share_can_be_time_sliced() -> None:
     assert share.qos is Qos.BEST_EFFORT
 
 
+def test_mps_keeps_the_cores_for_the_daemon() -> None:
+    """The share has its cores, which the guard does not count; a partition can have it too."""
+    assert (spec(cores="30", isolation="MPS").qos, spec(cores="30", isolation="MPS").cores_percent) == (
+        Qos.FIXED_SHARE,
+        30,
+    )
+    assert spec(device=PARTITION, isolation="MPS").isolation is Isolation.MPS
+
+
+def test_one_request_has_one_share_with_mps() -> None:
+    """A process can be the client of one daemon: two of them in one container are refused, in two requests they are not."""
+    mps = config(gpu_config(isolation="MPS"))
+    other = "gpu-0000-65-00-0"
+    with pytest.raises(InvalidConfig, match=f"there are {GPU}, {other}"):
+        resolve(read_allocation(claim(result(), result(device=other, shareID="share-2"), configs=(mps,))))
+    apart = claim(result(), result("two", device=other, shareID="share-2"), configs=(mps,))
+    assert len(resolve(read_allocation(apart))) == 2
+
+
 def test_cards_that_cannot_are_named() -> None:
-    """Turns are no business of cards whose shares the kernel holds."""
+    """Neither mode is for cards whose shares the kernel holds; MPS wants Volta or newer, and to know which it is."""
     node = inventory(2)
     (card, *rest) = node.gpus
     kernel = replace(node, gpus=(replace(card, holder=Holder.KERNEL, vendor="amd"), *rest))
-    with pytest.raises(InvalidConfig, match=f"isolation TimeSlicing is NVIDIA's, but {GPU}.*vendor amd"):
-        plan("a", {"isolation": "TimeSlicing"}, node=kernel)
+    for isolation in ("TimeSlicing", "MPS"):
+        with pytest.raises(InvalidConfig, match=f"isolation {isolation} is NVIDIA's, but {GPU}.*vendor amd"):
+            plan("a", {"isolation": isolation}, node=kernel)
+    for capability, said in (((6, 1), "is 6.1"), (None, "is unknown")):
+        old = replace(node, gpus=(replace(card, compute_capability=capability), *rest))
+        with pytest.raises(InvalidConfig, match=f"compute capability 7.0.*{said}"):
+            plan("a", {"isolation": "MPS"}, node=old)
+        plan("a", {"isolation": "TimeSlicing"}, node=old)
 
 
 @pytest.mark.parametrize(
     ("mine", "theirs"),
     [
+        ({"isolation": "MPS"}, {}),
         ({}, {"isolation": "TimeSlicing"}),
+        ({"isolation": "TimeSlicing"}, {"isolation": "MPS"}),
         (
             {"isolation": "TimeSlicing"},
             {"isolation": "TimeSlicing", "timeSlicing": {"interval": "Long"}},
@@ -151,3 +181,13 @@ def test_a_card_is_isolated_in_one_way_at_a_time(mine: dict[str, Any], theirs: d
         check_capacity(plan("second", mine, theirs), [], node)
     for same in (mine, theirs):
         check_capacity(plan("second", same), [plan("first", same)], node, offers=Offers())
+
+
+def test_each_partition_is_isolated_for_itself() -> None:
+    """MPS on one partition of a card says nothing about another."""
+    other = f"{GPU}-mig-1g-10gb-1"
+    check_capacity(plan("second", {"isolation": "MPS"}, device=PARTITION), [plan("first", {}, device=other)], cut())
+    with pytest.raises(IsolationConflict):
+        check_capacity(
+            plan("second", {"isolation": "MPS"}, device=PARTITION), [plan("first", {}, device=PARTITION)], cut()
+        )

@@ -13,9 +13,11 @@ from hami_dra.core.ids import DeviceName
 from hami_dra.node.config_metrics import ConfigMetrics
 from hami_dra.node.device_metrics import DeviceCollector
 from hami_dra.node.metrics import NodeMetrics
+from hami_dra.node.mps_watch import MpsCollector
 from hami_dra.node.share_labels import SHARE_LABELS
 from hami_dra.node.share_metrics import ShareCollector
 from hami_dra.node.watchdog_metrics import WatchdogCollector
+from hami_dra.testing.modes import FakeMps
 
 __all__ = ["bench"]
 _ROW = re.compile(r"\| `(hami_dra_\w+)` \| (\w+) \| (.*?) \| .+ \|")
@@ -63,6 +65,7 @@ def test_the_page_lists_what_is_exported(bench: Bench) -> None:
             return {(DeviceName("d"), "k", "v"): 1}
 
     registry.register(DeviceCollector(Source()))
+    registry.register(MpsCollector(FakeMps()))
     registry.register(WatchdogCollector(bench.watchdog, labels=bench.labels))
     registry.register(
         ShareCollector(
