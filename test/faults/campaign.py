@@ -6,16 +6,17 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from faults.cluster import Api, Processes
-from faults.invariants import complaints, unsettled
+from faults.invariants import complaints, lost_its_claim, unsettled
 from faults.look import Eyes
 from faults.plan import Operation, Round, Verb
 from faults.strikes import Striker
 
 from hacklib.deployment import Site
+from hami_dra.api.k8s import JsonObject
 from hami_dra.testing.eventually import eventually
 
 __all__ = ["Campaign", "Tally"]
@@ -38,6 +39,8 @@ class Tally:
     operations: Counter[str] = field(default_factory=Counter)
     missed: int = 0
     """Containers that were to be killed and were not there, or no longer."""
+    made_anew: int = 0
+    """Pods whose claim kubelet had lost."""
     faults: Counter[str] = field(default_factory=Counter)
     most_pods: int = 0
     slowest_heal_s: float = 0.0
@@ -49,7 +52,7 @@ class Tally:
         return (
             f"{self.operations.total()} operations ({done}; {self.missed} killed nothing) of up to {self.most_pods} pods at once,"
             f" {self.faults.total()} faults ({struck}) in {(time.monotonic() - self.begun) / 60:.1f} minutes; everything agreed"
-            f" after each, {self.slowest_heal_s:.0f} s later at most"
+            f" after each, {self.slowest_heal_s:.0f} s later at most; {self.made_anew} pods made anew, whose claim kubelet lost"
         )
 
 
@@ -63,7 +66,8 @@ class Campaign:
         self._striker = Striker(site, self._api)
         self._processes = Processes(site.cluster.spec.cgroup)
         self._eyes = Eyes(site, api=self._api, processes=self._processes, slots=slots)
-        self._wanted: set[str] = set()
+        self._wanted: dict[str, Operation] = {}
+        """The pods that should run, and how they were made."""
         self.tally = Tally()
 
     def prepare(self) -> None:
@@ -103,10 +107,10 @@ class Campaign:
             else:
                 self._api.do(operation)
             if operation.verb is Verb.RUN:
-                self._wanted.add(operation.pod)
+                self._wanted[operation.pod] = operation
                 self.tally.most_pods = max(self.tally.most_pods, len(self._wanted))
             elif operation.verb in {Verb.END, Verb.DROP, Verb.EVICT}:
-                self._wanted.remove(operation.pod)
+                del self._wanted[operation.pod]
             self.tally.operations[operation.verb] += 1
 
     def _bounce(self, name: str) -> None:
@@ -130,6 +134,7 @@ class Campaign:
         def agrees() -> bool:
             pods = self._api.pods()
             wrong[:] = unsettled(planned.wanted, pods)
+            self._make_anew(pods)
             if wrong:
                 nudges.give({name for name in pods if any(f"pod {name} " in line for line in wrong)})
             else:
@@ -140,6 +145,17 @@ class Campaign:
             return "\n".join([f"round {number} ({planned.fault}):", *wrong, self._story(wrong)])
 
         eventually(agrees, within_s=_HEALED_S, every_s=_LOOK_S, detail=story)
+
+    def _make_anew(self, pods: Mapping[str, JsonObject]) -> None:
+        """Do what an administrator has to do for pods whose containers kubelet can never start again.
+
+        Kubelet (1.34 to 1.36) takes a claim from its only living user when another pod of the claim ends twice, as one does whose
+        end failed half way.  The share stays as long as the container; a container that died meanwhile stays dead.
+        """
+        for name in self._wanted:
+            if name in pods and lost_its_claim(pods[name]):
+                self._api.make_anew(self._wanted[name])
+                self.tally.made_anew += 1
 
     def _story(self, wrong: list[str]) -> str:
         """What is known about pods of which something is wrong, and what the product's own pods say."""

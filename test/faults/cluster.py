@@ -20,6 +20,7 @@ from hami_dra.api.k8s import JsonObject
 from hami_dra.core.errors import ApiUnavailable, Conflict, HamiDraError, NotFound
 from hami_dra.kube.client import ClusterTransport, kubeconfig
 from hami_dra.kube.transport import MERGE_PATCH
+from hami_dra.testing.eventually import eventually
 
 __all__ = ["SYSTEM", "Api", "Processes", "pod_process_claims"]
 
@@ -72,6 +73,21 @@ class Api:
                     self.send("POST", _CLAIMS, body=_claim(operation.named))
                 case Verb.UNCLAIM:
                     self.send("DELETE", f"{_CLAIMS}/{operation.named}")
+
+    def make_anew(self, operation: Operation) -> None:
+        """Delete a pod and create it again; the claim too, if it was deleted before and went with the pod."""
+        with suppress(NotFound):
+            self.send("DELETE", f"{_PODS}/{operation.pod}", query={"gracePeriodSeconds": "1"})
+        eventually(lambda: operation.pod not in self.pods(), within_s=_PATIENCE_S, every_s=_RETRY_S)
+        if operation.named and "deletionTimestamp" in self._metadata(operation.named):
+            eventually(lambda: not self._metadata(operation.named), within_s=_PATIENCE_S, every_s=_RETRY_S)
+        if operation.named:
+            self.send("POST", _CLAIMS, body=_claim(operation.named))
+        self.send("POST", _PODS, body=self._pod(operation))
+
+    def _metadata(self, claim: str) -> JsonObject:
+        found: JsonObject = self.claims().get(claim, {}).get("metadata", {})
+        return found
 
     def pods(self) -> dict[str, JsonObject]:
         """The pods of the campaign by name."""

@@ -14,7 +14,7 @@ from e2e.support import Prepared
 
 from hami_dra.api.names import DRIVER
 
-__all__ = ["Snapshot", "complaints", "unsettled"]
+__all__ = ["Snapshot", "complaints", "lost_its_claim", "unsettled"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +63,12 @@ def unsettled(wanted: Collection[str], pods: Mapping[str, Any]) -> list[str]:
     """What does not hold of the pods alone, which is cheap to see."""
     found = [f"pod {name} does not run" for name in sorted(wanted) if not _runs(pods.get(name))]
     return found + [f"pod {name} should be gone" for name in sorted(set(pods) - set(wanted))]
+
+
+def lost_its_claim(pod: Mapping[str, Any]) -> bool:
+    """Whether kubelet says that it does not know a claim which it prepared for this pod."""
+    waiting = [status["state"].get("waiting", {}) for status in pod["status"].get("containerStatuses", [])]
+    return any("unable to get claim info" in reason.get("message", "") for reason in waiting)
 
 
 def _runs(pod: Mapping[str, Any] | None) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from e2e.support import Prepared
-from faults.invariants import Snapshot, complaints
+from faults.invariants import Snapshot, complaints, lost_its_claim
 
 UIDS = ("uid-a", "uid-b")
 
@@ -66,3 +66,12 @@ def test_what_does_not_hold_is_said(changed: dict[str, Any], said: str) -> None:
     """One complaint, about that and nothing else."""
     (complaint,) = complaints(replace(GOOD, **changed))
     assert complaint.startswith(said)
+
+
+def test_a_pod_whose_claim_kubelet_lost_is_told_from_others() -> None:
+    """By kubelet's own words, which no other container that waits has."""
+    words = "internal error: unable to get claim info for ResourceClaim claim-1 in namespace default"
+    waiting = {"waiting": {"reason": "CreateContainerConfigError", "message": words}}
+    assert lost_its_claim({"status": {"containerStatuses": [{"state": waiting}]}})
+    assert not lost_its_claim(_pod("waiting"))
+    assert not lost_its_claim({"status": {}})
