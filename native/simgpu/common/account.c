@@ -212,7 +212,7 @@ static uint64_t held_around(const sim_session *session, uint32_t card) {
   return sim_load(&state->cards[card].used_bytes);
 }
 
-/* Bytes that nobody holds; looks for dead holders when fewer than `wanted`.  Under the lock. */
+/* Bytes that nobody holds and this process may have; looks for dead holders when fewer than `wanted`.  Under the lock. */
 static uint64_t room(sim_session *session, uint32_t card, uint64_t wanted) {
   uint64_t total = session->instance != 0 ? session->instance_bytes : session->store.map->cards[card].memory_bytes;
   uint64_t held = held_around(session, card);
@@ -220,7 +220,8 @@ static uint64_t room(sim_session *session, uint32_t card, uint64_t wanted) {
     reap(session);
     held = held_around(session, card);
   }
-  return sim_subtract(total, held);
+  uint64_t own = session->most_bytes != 0 ? sim_subtract(session->most_bytes, session->used_bytes[card]) : UINT64_MAX;
+  return own < sim_subtract(total, held) ? own : sim_subtract(total, held);
 }
 
 static void charge(sim_session *session, uint32_t card, uint64_t bytes) {

@@ -37,6 +37,7 @@ typedef struct sim_session {
   int64_t intact_at;                  /* when the state file was last seen to have its size, by the coarse clock */
   uint32_t instance;                  /* the MIG device that the process works on, as in its slot */
   uint64_t instance_bytes;            /* its memory */
+  uint64_t most_bytes;                /* of each card, for this process alone; 0: no limit */
   uint64_t used_bytes[SIM_MAX_CARDS]; /* under the lock */
   uint32_t shares[SIM_MAX_SHARES];    /* how often this process holds each; under the lock */
 } sim_session;

@@ -90,6 +90,7 @@ static CUresult start(void) {
   if (the_driver.device_count == 0) return CUDA_ERROR_NO_DEVICE;
   TRY(mps_join());
   TRY(driver_error(sim_session_begin(&the_driver.session, &store)));
+  the_driver.session.most_bytes = mps_most_bytes();
   TRY(attach(&node));
   __register_atfork(NULL, NULL, after_fork_in_child, NULL);
   return CUDA_SUCCESS;

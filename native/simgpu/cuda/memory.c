@@ -8,7 +8,6 @@
 
 #include "arena.h"
 #include "backing.h"
-#include "mps.h"
 #include "pool.h"
 
 #define PAGE_BYTES 4096u
@@ -53,7 +52,6 @@ static size_t mapping_size(size_t size) { return (size + PAGE_BYTES - 1) & ~(siz
 
 CUresult memory_charge(CUdevice ordinal, uint64_t bytes) {
   uint32_t card = the_driver.devices[ordinal].card;
-  if (!mps_allows(the_driver.session.used_bytes[card], bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
   sim_status status = sim_charge(&the_driver.session, card, bytes);
   if (status == SIM_NO_SPACE && pool_release_unused(ordinal)) status = sim_charge(&the_driver.session, card, bytes);
   return driver_error(status);

@@ -53,9 +53,7 @@ CUresult mps_sound(void) {
   return CUDA_ERROR_MPS_RPC_FAILURE;
 }
 
-bool mps_allows(uint64_t held, uint64_t bytes) {
-  return memory_bytes == 0 || (held <= memory_bytes && bytes <= memory_bytes - held);
-}
+uint64_t mps_most_bytes(void) { return memory_bytes; }
 
 void mps_confine(uint32_t *occupancy, uint64_t *duration_ns) {
   uint32_t most = percent * PER_PERCENT;

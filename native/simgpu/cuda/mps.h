@@ -10,8 +10,8 @@ CUresult mps_join(void);
 /* CUDA_SUCCESS, or what every call of a client says once its daemon has ended. */
 CUresult mps_sound(void);
 
-/* Whether that many more bytes on the card are within the client's limit. */
-bool mps_allows(uint64_t held, uint64_t bytes);
+/* How many bytes of each card the client may hold; 0: no limit. */
+uint64_t mps_most_bytes(void);
 
 /* What a kernel takes of the card and for how long, on the client's part of the multiprocessors. */
 void mps_confine(uint32_t *occupancy, uint64_t *duration_ns);

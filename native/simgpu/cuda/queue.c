@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "event.h"
+#include "mps.h"
 #include "nap.h"
 
 #define LEAST_PRIORITY_RANK 5 /* of priority 0; the greatest, -5, has rank 0 */
@@ -138,6 +139,7 @@ void queue_delete(queue *gone) {
 CUresult queue_wait_ticket(CUcontext context, sim_ticket ticket) {
   for (;;) {
     sim_engine *engine;
+    TRY(mps_sound());
     TRY(queue_enter(context, &engine));
     bool done = sim_engine_done(engine, ticket);
     uint64_t now = engine->now_ns;
