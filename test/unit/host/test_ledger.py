@@ -249,3 +249,23 @@ def test_restoring_keeps_what_is_known(ledger: Ledger) -> None:
     ledger.begin(plan("a"), check=accept)
     ledger.restore([Entry(phase=Phase.COMPLETED, boot=BOOT, plan=plan(name)) for name in ("a", "b")])
     assert {entry.plan.name: entry.phase for entry in ledger.entries()} == {"a": Phase.STARTED, "b": Phase.COMPLETED}
+
+
+def test_the_log_has_its_full_size_from_the_start(tmp_path: Path, small_disk: Path) -> None:
+    """A change then never waits for the file system to grow the log; where there is no room the ledger works all the same."""
+    ledger = Ledger(tmp_path / "ledger.db", boot=BOOT)
+    log = tmp_path / "ledger.db-wal"
+    size = log.stat().st_size
+    assert size > 4_000_000
+    for number in range(300):
+        ledger.begin(plan(f"claim-{number}"), check=accept)
+        ledger.remove(plan(f"claim-{number - 5}").uid)
+    assert log.stat().st_size == size
+    second = Ledger(tmp_path / "ledger.db", boot=BOOT)
+    assert len(second.entries()) == 5
+    second.close()
+    ledger.close()
+    small = Ledger(small_disk / "ledger.db", boot=BOOT)
+    small.begin(plan(), check=accept)
+    assert (small_disk / "ledger.db-wal").stat().st_size < 1 << 19
+    small.close()
