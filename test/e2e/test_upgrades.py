@@ -79,7 +79,11 @@ def test_a_ledger_that_is_not_one_is_made_again_and_kept_for_who_asks(site: Site
     try:
         exactly_once(tenant, files)
         (kept,) = files.state_dir.glob("ledger.db.corrupt-*")
-        assert any(kept.name in line for line in site.system.logs(site.node_plugin(1)))
+        # kubelet shows the log of the container of before until it has noticed the new one
+        eventually(
+            lambda: any(kept.name in line for line in site.system.logs(site.node_plugin(1))),
+            what=f"a line of the node plugin's log that names {kept.name}",
+        )
     finally:
         for path in files.state_dir.glob("ledger.db.corrupt-*"):
             path.unlink()
