@@ -45,6 +45,14 @@ class Histogram:
             buckets={bound: number - earlier.buckets.get(bound, 0.0) for bound, number in self.buckets.items()},
         )
 
+    def __add__(self, other: "Histogram") -> "Histogram":
+        """What was observed in both."""
+        return Histogram(
+            count=self.count + other.count,
+            sum=self.sum + other.sum,
+            buckets={bound: number + other.buckets.get(bound, 0.0) for bound, number in self.buckets.items()},
+        )
+
     @property
     def mean(self) -> float:
         """Mean of the observations; NaN if there are none."""

@@ -1,11 +1,15 @@
 """NodePrepareResources as kubelet measures it: one claim at a time, and many pods at once.
 
 One claim at a time, kubelet's sum of durations is read between two pods: the difference is that call's own time, hence
-exact quantiles.  In the burst calls overlap, and quantiles are those of kubelet's histogram.  With `--peer` the node plugin of
-the Go dra-example-driver (a program that runs on the node) serves the same burst on the same cluster for comparison.
+exact quantiles.  In the burst calls overlap, and quantiles are those of kubelet's histogram over several bursts.  The bound
+beside it is what kubelet waits in the same seconds for containerd to say how a container, sandbox or image is: calls that read
+some memory.  With `--peer` the node plugin of the Go dra-example-driver (a program that runs on the node) serves the same
+bursts on the same cluster for comparison.
 """
 
 import argparse
+import functools
+import operator
 import os
 import statistics
 import subprocess
@@ -27,6 +31,7 @@ __all__ = ["main"]
 METRIC = "dra_grpc_operations_duration_seconds"
 METHOD = "DRAPlugin/NodePrepareResources"
 OURS = "gpu.hami.io"
+RUNTIME = "kubelet_runtime_operations_duration_seconds"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,20 +57,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="test/bench/prepare", description=__doc__.partition("\n")[0])
     parser.add_argument("--claims", type=int, default=30, metavar="N", help="how many claims one after another")
     parser.add_argument("--burst", type=int, default=40, metavar="N", help="how many pods at once")
+    parser.add_argument("--bursts", type=int, default=5, metavar="N", help="how many such bursts")
     parser.add_argument("--peer", type=Path, metavar="PROGRAM", help="node plugin of the Go dra-example-driver")
     arguments = parser.parse_args(argv)
     with Site.up(name=f"bench-{os.getpid()}", cards=[[("A100", 1)]], ui=Ui()) as site:
         site.install(values={"slots": 64})
         first_slice_s = seconds_to_first_slice(site)
         site.kubectl.apply(share_template("one", memory="1Gi"))
-        _burst(site, driver=OURS, template="one", number=2)  # warm: images, page cache, connections
+        _bursts(site, driver=OURS, template="one", number=2, times=1)  # warm: images, page cache, connections
         rows = [
             _one_by_one(site, number=arguments.claims),
-            _burst(site, driver=OURS, template="one", number=arguments.burst),
+            *_bursts(site, driver=OURS, template="one", number=arguments.burst, times=arguments.bursts),
         ]
         memory = {name: resident_mib(site, component=name) for name in ("node", "controller")}
         if arguments.peer:
-            rows.append(_peer(site, arguments.peer, number=arguments.burst))
+            rows += _peer(site, arguments.peer, number=arguments.burst, times=arguments.bursts)
     print("| NodePrepareResources | calls | mean ms | p50 ms | p99 ms | all Running after |")
     print("| --- | --- | --- | --- | --- | --- |")
     print(*rows, sep="\n")
@@ -74,9 +80,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _scrape(kubectl: Kubectl, driver: str) -> Histogram:
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """What kubelet has measured so far."""
+
+    prepare: Histogram
+    bound: Histogram
+
+    def __sub__(self, earlier: "_Seen") -> "_Seen":
+        return _Seen(prepare=self.prepare - earlier.prepare, bound=self.bound - earlier.bound)
+
+    def __add__(self, other: "_Seen") -> "_Seen":
+        return _Seen(prepare=self.prepare + other.prepare, bound=self.bound + other.bound)
+
+
+def _scrape(kubectl: Kubectl, driver: str) -> _Seen:
     text = kubectl.run("get", "--raw", "/api/v1/nodes/node-1/proxy/metrics")
-    return Histogram.parse(text, name=METRIC, driver_name=driver, method_name=METHOD)
+    return _Seen(
+        prepare=Histogram.parse(text, name=METRIC, driver_name=driver, method_name=METHOD),
+        bound=Histogram.parse(text, name=RUNTIME, operation_type="status"),
+    )
 
 
 def _pod(site: Site, name: str, template: str) -> KubeObject:
@@ -93,7 +116,7 @@ def _one_by_one(site: Site, *, number: int) -> Row:
         before = _scrape(site.kubectl, OURS)
         site.kubectl.apply(_pod(site, f"single-{index}", "one"))
         site.kubectl.wait_running(f"single-{index}")
-        seen = _scrape(site.kubectl, OURS) - before
+        seen = (_scrape(site.kubectl, OURS) - before).prepare
         times_ms.append(1000 * seen.sum / seen.count)
         site.kubectl.delete("pod", f"single-{index}", now=True)
     quantiles = statistics.quantiles(times_ms, n=100, method="inclusive")
@@ -106,7 +129,17 @@ def _one_by_one(site: Site, *, number: int) -> Row:
     )
 
 
-def _burst(site: Site, *, driver: str, template: str, number: int) -> Row:
+def _bursts(site: Site, *, driver: str, template: str, number: int, times: int) -> list[Row]:
+    """Of all bursts together: the driver's calls, and those to containerd."""
+    seconds, measured = zip(*(_burst(site, driver, template, number) for _ in range(times)), strict=True)
+    seen = functools.reduce(operator.add, measured)
+    return [
+        _row(f"{driver}, {times} times {number} pods at once", seen.prepare, running_s=statistics.mean(seconds)),
+        _row("bound: containerd's answers to kubelet meanwhile", seen.bound),
+    ]
+
+
+def _burst(site: Site, driver: str, template: str, number: int) -> tuple[float, _Seen]:
     before = _scrape(site.kubectl, driver)
     begun = time.monotonic()
     site.kubectl.apply(*(_pod(site, f"burst-{index}", template) for index in range(number)))
@@ -118,8 +151,12 @@ def _burst(site: Site, *, driver: str, template: str, number: int) -> Row:
     running_s = time.monotonic() - begun
     seen = _scrape(site.kubectl, driver) - before
     site.kubectl.run("delete", "pods", "--all", "--grace-period=1", timeout_s=180)
+    return running_s, seen
+
+
+def _row(what: str, seen: Histogram, running_s: float | None = None) -> Row:
     return Row(
-        what=f"{driver}, {number} pods at once",
+        what=what,
         calls=int(seen.count),
         mean_ms=1000 * seen.mean,
         p50_ms=1000 * seen.quantile(0.5),
@@ -149,7 +186,7 @@ def _peer_running(site: Site, program: Path, *, devices: int) -> Iterator[None]:
             process.wait()
 
 
-def _peer(site: Site, program: Path, *, number: int) -> Row:
+def _peer(site: Site, program: Path, *, number: int, times: int) -> list[Row]:
     driver = "gpu.example.com"
     site.kubectl.apply(
         {
@@ -170,5 +207,5 @@ def _peer(site: Site, program: Path, *, number: int) -> Row:
             lambda: site.kubectl.items("resourceslices", f"--field-selector=spec.driver={driver}"),
             what="the peer's slices",
         )
-        _burst(site, driver=driver, template="peer", number=2)
-        return _burst(site, driver=driver, template="peer", number=number)
+        _bursts(site, driver=driver, template="peer", number=2, times=1)
+        return _bursts(site, driver=driver, template="peer", number=number, times=times)
