@@ -1,4 +1,4 @@
-"""The last line against overbooking: a plan held against every share that is prepared here.
+"""The last line against overbooking and mixed isolation: a plan held against every share that is prepared here.
 
 The scheduler normally sees to it that all fits, but stale caches, force-deleted pods and changes of a device's mode do happen.
 Pure: the ledger asks, before it writes a plan down (`core.plan` makes plans).
@@ -8,10 +8,10 @@ from collections.abc import Iterable
 
 from hami_dra.api.quantity import format_bytes
 from hami_dra.core.devices import Offers, Size
-from hami_dra.core.errors import CapacityExceeded
+from hami_dra.core.errors import CapacityExceeded, IsolationConflict
 from hami_dra.core.ids import DeviceName
 from hami_dra.core.inventory import Gpu, Inventory, card_of, fixed_share_index, parse_partition
-from hami_dra.core.modes import check_modes
+from hami_dra.core.modes import unit_of
 from hami_dra.core.plan import ClaimPlan, PlannedShare
 
 __all__ = ["check_capacity"]
@@ -41,7 +41,7 @@ def check_capacity(
         if gpu is not None:
             on_card = [(claim, share) for claim, share in consuming if card_of(share.spec.device) == card]
             _check_card(gpu, on_card, plan, (offers or Offers()).size(gpu, gpu.memory_bytes))
-            check_modes(on_card, plan)
+            _check_modes(on_card, plan)
 
 
 def _check_card(gpu: Gpu, holders: list[tuple[ClaimPlan, PlannedShare]], plan: ClaimPlan, size: Size) -> None:
@@ -96,6 +96,24 @@ def _check_free(name: str, size: Size, holders: list[tuple[ClaimPlan, PlannedSha
         raise CapacityExceeded(
             f"{where} has {max(free_cores, 0)} of {size.cores_percent} cores free, {cores} asked{rest}"
         )
+
+
+def _check_modes(holders: Iterable[tuple[ClaimPlan, PlannedShare]], plan: ClaimPlan) -> None:
+    """All shares of a card, or of a partition, are isolated in one way: those of the new plan as those that are there."""
+    first: dict[DeviceName, tuple[ClaimPlan, PlannedShare]] = {}
+    for claim, share in sorted(holders, key=lambda holder: holder[0] is plan):
+        other, held = first.setdefault(unit_of(share.spec.device), (claim, share))
+        if _mode(share) != _mode(held):
+            raise IsolationConflict(
+                f"claim {claim.namespace}/{claim.name}: device {share.spec.device} would be isolated by {_mode(share)}, but"
+                f" {other.namespace}/{other.name} uses {held.spec.device} with {_mode(held)}, and one card is used in one way"
+                " at a time; agree on one, or have the claims put on different cards"
+            )
+
+
+def _mode(share: PlannedShare) -> str:
+    interval = share.spec.interval
+    return f"{share.spec.isolation}" + (f" of interval {interval}" if interval is not None else "")
 
 
 def _named(claims: Iterable[ClaimPlan]) -> str:

@@ -25,7 +25,7 @@ from hami_dra.core.inventory import DeviceFile, DriverFiles, Inventory, LivePart
 from hami_dra.core.metadata import brings_metadata, container_path, file_name
 from hami_dra.core.modes import unit_of
 from hami_dra.core.plan import ClaimPlan, PlannedShare
-from hami_dra.core.resolve import ShareSpec
+from hami_dra.core.share import ShareSpec
 
 __all__ = ["NodePaths", "claim_spec", "share_data", "share_mounts"]
 

@@ -4,25 +4,16 @@ Both divide a card's compute by means of the card, and leave its memory to the g
 one control daemon, so all shares of a card are isolated alike; each partition of a card counts as a card of its own.
 """
 
-from __future__ import annotations
+from collections.abc import Sequence
 
-from typing import TYPE_CHECKING
+from hami_dra.api.opaque import GpuConfig, Isolation, Qos
+from hami_dra.core.allocation import Result
+from hami_dra.core.errors import InvalidConfig
+from hami_dra.core.ids import DeviceName
+from hami_dra.core.inventory import Gpu, Holder, card_of, parse_partition
+from hami_dra.core.share import ShareSpec
 
-from hami_dra.api.opaque import Isolation, Qos
-from hami_dra.core.errors import InvalidConfig, IsolationConflict
-from hami_dra.core.inventory import Holder, card_of, parse_partition
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from hami_dra.api.opaque import GpuConfig
-    from hami_dra.core.allocation import Result
-    from hami_dra.core.ids import DeviceName
-    from hami_dra.core.inventory import Gpu
-    from hami_dra.core.plan import ClaimPlan, PlannedShare
-    from hami_dra.core.resolve import ShareSpec
-
-__all__ = ["check_card", "check_combination", "check_modes", "check_requests", "unit_of"]
+__all__ = ["check_card", "check_combination", "check_requests", "unit_of"]
 
 _LEAST_CAPABILITY = (7, 0)
 """Volta: MPS of older cards has neither memory protection between clients nor a part of the card for each (NVIDIA, MPS, 2.3)."""
@@ -114,29 +105,3 @@ def check_card(where: str, spec: ShareSpec, gpu: Gpu) -> None:
             f"{what} needs compute capability 7.0 (Volta), but that of {gpu.name} ({gpu.product_name}) is {has};"
             " use isolation Guard"
         )
-
-
-def check_modes(holders: Iterable[tuple[ClaimPlan, PlannedShare]], plan: ClaimPlan) -> None:
-    """Refuse a plan whose shares would be isolated otherwise than others of their cards.
-
-    Args:
-        holders: everything on the cards, the plan's own shares included; what only looks at a card is left out.
-        plan: the one that is new.
-
-    Raises:
-        IsolationConflict: names both, how each is isolated, and who has the other.
-    """
-    first: dict[DeviceName, tuple[ClaimPlan, PlannedShare]] = {}
-    for claim, share in sorted(holders, key=lambda holder: holder[0] is plan):
-        other, held = first.setdefault(unit_of(share.spec.device), (claim, share))
-        if _mode(share) != _mode(held):
-            raise IsolationConflict(
-                f"claim {claim.namespace}/{claim.name}: device {share.spec.device} would be isolated by {_mode(share)}, but"
-                f" {other.namespace}/{other.name} uses {held.spec.device} with {_mode(held)}, and one card is used in one way"
-                " at a time; agree on one, or have the claims put on different cards"
-            )
-
-
-def _mode(share: PlannedShare) -> str:
-    interval = share.spec.interval
-    return f"{share.spec.isolation}" + (f" of interval {interval}" if interval is not None else "")

@@ -26,7 +26,7 @@ from hami_dra.core.inventory import (
 )
 from hami_dra.core.limits import Limits
 from hami_dra.core.modes import check_card
-from hami_dra.core.resolve import ShareSpec
+from hami_dra.core.share import ShareSpec
 
 __all__ = ["ClaimPlan", "PlannedPartition", "PlannedShare", "plan_claim"]
 

@@ -16,7 +16,7 @@ from hami_dra.core.errors import LedgerCorrupt
 from hami_dra.core.ids import ClaimUid, DeviceName, GpuUuid, PodUid, PoolName, RequestName, ShareId, ShareKey
 from hami_dra.core.inventory import Partition, published_memory
 from hami_dra.core.plan import ClaimPlan, PlannedPartition, PlannedShare
-from hami_dra.core.resolve import ShareSpec
+from hami_dra.core.share import ShareSpec
 
 __all__ = ["Entry", "Phase", "from_json", "held_devices", "to_json"]
 

@@ -5,54 +5,18 @@ the allocation (`core.allocation`) and nothing of the node: sizes come from `con
 where a whole device was allocated they stay None and `core.plan`, which knows the device, fills them in.
 """
 
-from dataclasses import dataclass
-
 from hami_dra.api.opaque import ConfigError, GpuConfig, Interval, Isolation, Limits, Priority, Qos, TimeSlicing, decode
 from hami_dra.api.quantity import format_bytes
 from hami_dra.core.allocation import Allocation, Result
 from hami_dra.core.errors import InvalidConfig
-from hami_dra.core.ids import DeviceName, PoolName, RequestName, ShareId, ShareKey
 from hami_dra.core.inventory import fixed_share_index
 from hami_dra.core.modes import check_combination, check_requests
+from hami_dra.core.share import ShareSpec
 
-__all__ = ["ShareSpec", "resolve"]
+__all__ = ["resolve"]
 
 _MERGED = ("isolation", "qos", "priority", "deviceMetadata")
 _LIMITS = ("memory", "cores")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShareSpec:
-    """One share of one device, as the claim means it."""
-
-    request: RequestName
-    pool: PoolName
-    device: DeviceName
-    share_id: ShareId | None
-    key: ShareKey
-    admin_access: bool
-    memory_bytes: int | None
-    """Device memory of the share; None: the whole device."""
-    cores_percent: int
-    """Percent of one device's compute; 0: none promised and none enforced."""
-    isolation: Isolation
-    qos: Qos
-    priority: Priority
-    oversubscription_bytes: int = 0
-    """Managed memory allowed beyond the share's memory."""
-    limit_memory_bytes: int | None = None
-    """Of a fixed share: so much of its memory; None: all of it."""
-    limit_cores_percent: int | None = None
-    """Of a fixed share: so much of its cores; None: all of them."""
-    device_metadata: bool = False
-    """Whether its containers find a file that describes it (KEP-5304)."""
-    interval: Interval | None = None
-    """How long turns on the card last; None: turns are no business of this share."""
-
-    @property
-    def base_request(self) -> str:
-        """The name that a pod's containers refer to: `req` of `req/sub`."""
-        return self.request.partition("/")[0]
 
 
 def resolve(allocation: Allocation) -> tuple[ShareSpec, ...]:

@@ -19,7 +19,7 @@ from hami_dra.core.ids import ClaimUid, PoolName, RequestName, ShareId, ShareKey
 from hami_dra.core.inventory import Gpu
 from hami_dra.core.plan import ClaimPlan, PlannedShare
 from hami_dra.core.record import Entry, Phase
-from hami_dra.core.resolve import ShareSpec
+from hami_dra.core.share import ShareSpec
 from hami_dra.host.live_shares import LiveShares
 from hami_dra.host.processes import ShareProcesses
 from hami_dra.host.share_dir import ShareDirectory

@@ -16,7 +16,8 @@ from hami_dra.core.errors import InvalidConfig, IsolationConflict
 from hami_dra.core.inventory import Holder, Inventory
 from hami_dra.core.plan import ClaimPlan, plan_claim
 from hami_dra.core.record import from_json, to_json
-from hami_dra.core.resolve import ShareSpec, resolve
+from hami_dra.core.resolve import resolve
+from hami_dra.core.share import ShareSpec
 
 NO_CORES = {"memory": "16Gi", "cores": "0"}
 PARTITION = f"{GPU}-mig-1g-10gb-0"

@@ -10,7 +10,7 @@ from hami_dra.core.ids import ClaimUid, DeviceName, GpuUuid, PodUid, PoolName, R
 from hami_dra.core.inventory import Partition
 from hami_dra.core.plan import ClaimPlan, PlannedPartition, PlannedShare
 from hami_dra.core.record import from_json, to_json
-from hami_dra.core.resolve import ShareSpec
+from hami_dra.core.share import ShareSpec
 
 PLAN = ClaimPlan(
     namespace="ml",

@@ -7,7 +7,8 @@ from hami_dra.api.k8s import ResourceClaim
 from hami_dra.api.opaque import Isolation, Priority, Qos
 from hami_dra.core.allocation import read_allocation
 from hami_dra.core.errors import InvalidConfig
-from hami_dra.core.resolve import ShareSpec, resolve
+from hami_dra.core.resolve import resolve
+from hami_dra.core.share import ShareSpec
 
 
 def specs(made: ResourceClaim) -> tuple[ShareSpec, ...]:
