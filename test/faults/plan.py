@@ -67,6 +67,12 @@ class Fault(StrEnum):
     CDI_WIPED = "CDI directory wiped"
     LEDGER_LOST = "ledger lost"
     LEDGER_OLD = "ledger put back"
+    CLOCK_OFF = "clock an hour off"
+    """The node plugin's, ahead and then behind.  That disturbs nothing, so it stays so under the faults that follow."""
+    CLOCK_BEHIND = "node plugin started with the clock a day behind"
+    """The API server's certificate is not valid yet."""
+    CLOCK_AHEAD = "clock ten years ahead"
+    """The certificate is valid no longer.  After the heal the clock is a day ahead."""
 
     @property
     def silences_api(self) -> bool:

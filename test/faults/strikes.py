@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from e2e.support import NodeFiles, plugin_processes
+from faults.clock import DAY_S, DECADE_S, HOUR_S, PluginClock
 from faults.cluster import Api
 from faults.plan import Fault
 
@@ -39,6 +40,7 @@ class Striker:
         self._site = site
         self._api = api
         self._files = NodeFiles(site, node=1)
+        self._clock = PluginClock(site)
         self._backup: dict[str, bytes] = {}
         self._ways = self._all_ways()
 
@@ -71,11 +73,29 @@ class Striker:
             Fault.CDI_WIPED: _Way(strike=self._wipe_cdi),
             Fault.LEDGER_LOST: _Way(strike=self._lose_ledger),
             Fault.LEDGER_OLD: _Way(strike=self._put_ledger_back),
+            Fault.CLOCK_OFF: self._clock_off(by=HOUR_S, healed=-HOUR_S),
+            Fault.CLOCK_BEHIND: _Way(strike=self._start_behind, heal=partial(self._clock.jump, 0)),
+            Fault.CLOCK_AHEAD: self._clock_off(by=DECADE_S, healed=DAY_S),
         }
 
     def _death_of(self, component: str) -> _Way:
         cluster = self._site.cluster
         return _Way(strike=partial(cluster.kill, component), heal=partial(cluster.start, component))
+
+    def _clock_off(self, *, by: int, healed: int) -> _Way:
+        """After the heal it is still not right: an hour behind (certificates are older) or a day ahead does no harm."""
+
+        def jump(offset_s: int) -> None:
+            self._clock.jump(offset_s)
+            self._clock.wait_heard()
+
+        return _Way(strike=partial(jump, by), heal=partial(jump, healed))
+
+    def _start_behind(self) -> None:
+        self._kill_plugin()
+        self._clock.jump(-DAY_S)
+        self._revive_plugin()
+        self._clock.wait_heard()
 
     def _ledger(self) -> list[Path]:
         """The ledger's files: the data base and its log, without the index that readers share."""
