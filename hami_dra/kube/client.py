@@ -24,6 +24,7 @@ import urllib3
 from urllib3.connection import HTTPConnection
 
 from hami_dra._lib import strictjson
+from hami_dra._lib.clock import SYSTEM_CLOCK, rfc3339
 from hami_dra.core.errors import ApiUnavailable, KubeError
 from hami_dra.kube.status import kube_error
 from hami_dra.kube.transport import JSON, Response, Stream
@@ -39,6 +40,7 @@ _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _CONNECTIONS = 40
 _CONNECT_S = 10.0
 _CHUNK = 64 * 1024
+_OUT_OF_DATE = frozenset({9, 10})  # OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED
 _HTTP_ERROR = 400
 # A peer that lost power is noticed after 60 s, also on a watch where silence is normal.
 _KEEPALIVE = (
@@ -224,7 +226,7 @@ class ClusterTransport:
                 if last:
                     raise ApiUnavailable(f"{method} {path}: {error}") from error
             except (urllib3.exceptions.HTTPError, OSError) as error:
-                raise ApiUnavailable(f"{method} {path}: {error}") from error
+                raise ApiUnavailable(f"{method} {path}: {_words(error)}") from error
         raise AssertionError("the last attempt returns or raises")
 
     def _current_pool(self) -> urllib3.PoolManager:
@@ -299,6 +301,14 @@ def _make_pool(endpoint: Endpoint, client: tuple[str, str] | None) -> urllib3.Po
     if endpoint.proxy:
         return urllib3.ProxyManager(endpoint.proxy, **options)
     return urllib3.PoolManager(**options)
+
+
+def _words(error: Exception) -> str:
+    """What went wrong; where a certificate is refused for its dates, with the date here, which may be the wrong one."""
+    cause = error.args[0] if error.args else None
+    if isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in _OUT_OF_DATE:
+        return f"{error}; by this machine's clock it is {rfc3339(SYSTEM_CLOCK.now())}: set the clock, or renew the certificate"
+    return str(error)
 
 
 def _signature(path: Path) -> tuple[int, int]:

@@ -48,7 +48,7 @@ def test_a_wrong_clock_at_the_start_harms_no_pod(site: Site, offset_s: int) -> N
         _start_again(site)
         clock.wait_heard()
         wait_until(
-            lambda: any("certificate" in str(line) for line in _log(site)),
+            lambda: any("set the clock, or renew the certificate" in str(line) for line in _log(site)),
             what="a certificate that is refused",
             detail=site.system_story,
         )

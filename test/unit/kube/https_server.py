@@ -117,10 +117,10 @@ class Authority:
         """The authority's certificate."""
         return self.folder / "ca.crt"
 
-    def issue(self, name: str) -> tuple[Path, Path]:
-        """Certificate and key for `name`, which is also valid for 127.0.0.1."""
+    def issue(self, name: str, *, off_by: dt.timedelta = dt.timedelta()) -> tuple[Path, Path]:
+        """Certificate and key for `name`, which is also valid for 127.0.0.1; for an hour before and after now, or `off_by`."""
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = _certificate(name, key, issuer="ca", issuer_key=self.key)
+        certificate = _certificate(name, key, issuer="ca", issuer_key=self.key, off_by=off_by)
         paths = self.folder / f"{name}.crt", self.folder / f"{name}.key"
         paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         paths[1].write_bytes(
@@ -133,11 +133,15 @@ class Authority:
 
 @contextmanager
 def https_server(
-    authority: Authority, answer: Callable[[Handler], None], *, name: str = "localhost"
+    authority: Authority,
+    answer: Callable[[Handler], None],
+    *,
+    name: str = "localhost",
+    off_by: dt.timedelta = dt.timedelta(),
 ) -> Iterator[Server]:
-    """A server on a free port of 127.0.0.1 whose certificate is for `name`."""
+    """A server on a free port of 127.0.0.1 whose certificate is for `name`, its dates `off_by`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*authority.issue(name))
+    context.load_cert_chain(*authority.issue(name, off_by=off_by))
     context.load_verify_locations(authority.ca_file)
     context.verify_mode = ssl.CERT_OPTIONAL
     state = Server("", 0, answer)
@@ -161,8 +165,9 @@ def _certificate(
     issuer: str,
     issuer_key: ec.EllipticCurvePrivateKey,
     authority: bool = False,
+    off_by: dt.timedelta = dt.timedelta(),
 ) -> x509.Certificate:
-    now = dt.datetime.now(tz=dt.UTC)
+    now = dt.datetime.now(tz=dt.UTC) + off_by
     names: list[x509.GeneralName] = [x509.DNSName(name)]
     if name == "localhost":
         names.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))

@@ -1,5 +1,6 @@
 """The HTTPS transport: credentials that change, servers that misbehave."""
 
+import datetime as dt
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -115,6 +116,19 @@ def test_a_server_of_another_authority_is_not_talked_to_until_the_ca_is_replaced
     (pod.folder / "ca.crt").unlink()
     (pod.folder / "ca.crt").write_bytes(right)
     transport.request("GET", "/x")
+
+
+@pytest.mark.parametrize(("days", "said"), [(-1, "certificate has expired"), (1, "certificate is not yet valid")])
+def test_a_certificate_of_another_time_is_refused_with_the_time_here(
+    authority: Authority, days: int, said: str
+) -> None:
+    """Whoever reads it sees whether the certificate is wrong or the clock."""
+    said_here = rf"{said}.*by this machine's clock it is \d{{4}}-.*Z: set the clock"
+    with (
+        https_server(authority, ok, off_by=dt.timedelta(days=days)) as server,
+        pytest.raises(ApiUnavailable, match=said_here),
+    ):
+        ClusterTransport(Endpoint(server.url, authority.ca_file)).request("GET", "/x")
 
 
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS")
