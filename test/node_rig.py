@@ -125,6 +125,8 @@ class Rig:
     files: NodeFiles = field(init=False)
     unusable: dict[str, str] = field(default_factory=dict)
     """Devices on which nothing can run, and why."""
+    resets: int = 0
+    """How often cards were seen to have forgotten what they were told."""
     in_use: set[ClaimUid] = field(default_factory=set)
     """Claims whose files living processes have."""
     on_effect: Callable[[str], None] | None = None
@@ -243,7 +245,10 @@ class Rig:
             files=files,
             paths=paths,
             pool=PublishedPool(
-                name=POOL, offers=lambda: self.offers, unusable=lambda device, _tolerated: self.unusable.get(device, "")
+                name=POOL,
+                offers=lambda: self.offers,
+                unusable=lambda device, _tolerated: self.unusable.get(device, ""),
+                resets=lambda _device: self.resets,
             ),
         )
         self.recovery = Recovery(state=self.state, discovery=self.discovery, files=files)

@@ -131,30 +131,8 @@ def start_node(group: Group, options: NodeOptions, transport: Transport) -> None
     metrics, vendors = NodeMetrics(registry), Vendors(node_vendors(options))
     files = _node_files(group, options, partitions=vendors)
     discovery = Discovery(discover=OwnedInstances(vendors, files), group=group)
-    claims = Claims(transport)
-    state = NodeState(
-        claims=claims,
-        discovery=discovery,
-        files=files,
-        paths=_node_paths(options),
-        pool=PublishedPool(
-            name=pool_name(node),
-            offers=lambda: publisher.offers(),  # noqa: PLW0108 - it comes below
-            unusable=lambda device, tolerated: monitor.unusable(device, tolerated),  # noqa: PLW0108 - as above
-        ),
-        wait=group.wait,
-        observe=metrics.observe_step,
-    )
-    recovery = Recovery(state=state, discovery=discovery, files=files)
-    recovery.recover()
-    events = EventRecorder(transport, component="hami-dra-node", host=node)
-    configuration = new_node_config(
-        options.config, base=options.settings, state_dir=options.state_dir, events=events, registry=registry
-    )
+    claims, events = Claims(transport), EventRecorder(transport, component="hami-dra-node", host=node)
     status, consumers = StatusWriter(claims=claims, writer=claims, events=events), Consumers(claims)
-    service = ClaimService(state=state, listener=ClaimListeners(status, consumers), metrics=metrics)
-    events.start(group)
-    status.start(group)
     watching = Watching(
         group=group,
         node=node,
@@ -169,11 +147,33 @@ def start_node(group: Group, options: NodeOptions, transport: Transport) -> None
         metrics=metrics,
     )
     monitor = watching.monitor()
+    state = NodeState(
+        claims=claims,
+        discovery=discovery,
+        files=files,
+        paths=_node_paths(options),
+        pool=PublishedPool(
+            name=pool_name(node),
+            offers=lambda: publisher.offers(),  # noqa: PLW0108 - it comes below
+            unusable=monitor.unusable,
+            resets=monitor.resets,
+        ),
+        wait=group.wait,
+        observe=metrics.observe_step,
+    )
+    recovery = Recovery(state=state, discovery=discovery, files=files)
+    recovery.recover()
+    configuration = new_node_config(
+        options.config, base=options.settings, state_dir=options.state_dir, events=events, registry=registry
+    )
+    service = ClaimService(state=state, listener=ClaimListeners(status, consumers), metrics=metrics)
+    events.start(group)
+    status.start(group)
     inputs = _slice_inputs(transport, discovery=discovery, files=files, monitor=monitor, configuration=configuration)
     publisher = _publisher(group, options, transport=transport, inputs=inputs, metrics=metrics)
     _listen(publisher, recovery, monitor=monitor, configuration=configuration, discovery=discovery)
     health = watching.health_stream(monitor)
-    watching.daemons(claims=claims, listener=status)
+    watching.modes(state.modes, claims=claims, listener=status)
     watching.shares(inputs.settings, attribution=options.attribution)
     metrics.count_dropped(events=lambda: events.dropped, status=lambda: status.dropped)
     follow_node_config(group, options.config, node=node, transport=transport, configuration=configuration)

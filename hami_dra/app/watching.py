@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hami_dra._lib.clock import SYSTEM_CLOCK
+from hami_dra.api.opaque import Isolation
 from hami_dra.core.device_health import of_devices
 from hami_dra.core.errors import NodeStateError
 from hami_dra.core.record import held_devices
@@ -17,6 +18,7 @@ from hami_dra.host.process_table import ProcessTable
 from hami_dra.host.processes import ShareProcesses
 from hami_dra.node.arbiter import Arbiter
 from hami_dra.node.attributor import Attributor
+from hami_dra.node.claim_news import ClaimNews
 from hami_dra.node.containers import Containers
 from hami_dra.node.device_events import DeviceEvents
 from hami_dra.node.device_metrics import DeviceCollector
@@ -27,6 +29,7 @@ from hami_dra.node.mps_watch import MpsCollector, MpsWatch
 from hami_dra.node.ports import Attribution
 from hami_dra.node.share_labels import ShareLabels
 from hami_dra.node.share_metrics import ShareCollector
+from hami_dra.node.time_slice_watch import TimeSliceCollector, TimeSliceWatch
 from hami_dra.node.watchdog import Watchdog
 from hami_dra.node.watchdog_metrics import WatchdogCollector
 
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from hami_dra.node.consumers import Consumers
     from hami_dra.node.discovery import Discovery
     from hami_dra.node.metrics import NodeMetrics
+    from hami_dra.node.modes import CardModes
     from hami_dra.node.ports import ClaimReader, EventSink, NodeFiles
     from hami_dra.node.service import ClaimListener
     from hami_dra.node.vendors import Vendors
@@ -80,11 +84,15 @@ class Watching:
         self.registry.register(DeviceCollector(monitor))
         return monitor
 
-    def daemons(self, *, claims: ClaimReader, listener: ClaimListener) -> None:
-        """Watch the MPS control daemons; `listener` hears of claims that are not ready any more, and ready again."""
+    def modes(self, modes: CardModes, *, claims: ClaimReader, listener: ClaimListener) -> None:
+        """Watch the modes of cards; `listener` hears of claims that are not ready any more, and ready again."""
         self.registry.register(MpsCollector(self.files.mps))
-        watch = MpsWatch(files=self.files, claims=claims, listener=listener, group=self.group)
-        self.group.spawn("MPS daemons", watch.run)
+        mps = ClaimNews(files=self.files, claims=claims, listener=listener, isolation=Isolation.MPS)
+        self.group.spawn("MPS daemons", MpsWatch(self.files.mps, news=mps, group=self.group).run)
+        slices = ClaimNews(files=self.files, claims=claims, listener=listener, isolation=Isolation.TIME_SLICING)
+        watch = TimeSliceWatch(modes, news=slices, group=self.group)
+        self.registry.register(TimeSliceCollector(lambda: watch.failures))
+        self.group.spawn("time slices", watch.run)
 
     def health_stream(self, monitor: DeviceMonitor) -> HealthStream:
         """Watch the devices; what kubelet hears of them."""

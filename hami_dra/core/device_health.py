@@ -140,6 +140,8 @@ class CardHealth:
     """Since when the card has answered without a break."""
     silent_s: float | None = None
     """Since when nobody could be asked; None while somebody can."""
+    resets: int = 0
+    """How often it was seen to have been reset, or its driver loaded anew: what it was told is then forgotten."""
 
     @property
     def lost(self) -> bool:
@@ -193,7 +195,9 @@ def step(before: CardHealth, *, pulse: Pulse | None, faults: Sequence[Fault] = (
         return now_s - sighting.seen_s < QUIET_S
 
     kept = tuple(sighting for sighting in before.sightings if goes_on(sighting))
-    return CardHealth(sightings=_add(kept, faults, now_s), pulse=pulse, answering_s=answering_s)
+    return CardHealth(
+        sightings=_add(kept, faults, now_s), pulse=pulse, answering_s=answering_s, resets=before.resets + reset
+    )
 
 
 def _was_reset(before: Pulse, now: Pulse) -> bool:

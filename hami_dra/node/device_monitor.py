@@ -121,6 +121,11 @@ class DeviceMonitor:
         with self._lock:
             return frozenset(self._back | {card_of(name) for name, card in self._cards.items() if card.lost})
 
+    def resets(self, name: DeviceName) -> int:
+        """How often the device's card was seen to have been reset, or its driver loaded anew."""
+        with self._lock:
+            return self._cards.get(card_of(name), CardHealth()).resets
+
     def counts(self) -> Mapping[tuple[DeviceName, str, str], int]:
         """How often each fault happened, by device, key and value."""
         with self._lock:

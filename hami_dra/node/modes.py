@@ -30,17 +30,32 @@ _MPS_LOOK_S = 0.05
 class CardModes:
     """The modes of this node's cards.  Safe to use from many threads; claims on different cards do not wait for another."""
 
-    def __init__(self, files: NodeFiles, *, wait: Callable[[float], bool], clock: Clock = SYSTEM_CLOCK) -> None:
-        """Work on `files`; `wait` waits so many seconds, and says whether to give up."""
+    def __init__(
+        self,
+        files: NodeFiles,
+        *,
+        wait: Callable[[float], bool],
+        resets: Callable[[DeviceName], int] = lambda _device: 0,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        """Work on these adapters.
+
+        Args:
+            files: the ledger, the locks, and what sets modes.
+            wait: waits so many seconds, and says whether to give up.
+            resets: how often a device's card was seen to have forgotten what it was told.
+            clock: measures how long a daemon is waited for.
+        """
         self._ledger = files.ledger
         self._locks = files.locks
         self._slices = files.time_slices
         self._mps = files.mps
         self._boot = files.boot
         self._wait = wait
+        self._resets = resets
         self._clock = clock
-        self._said: dict[GpuUuid, Interval] = {}
-        """What this process has told the driver."""
+        self._said: dict[GpuUuid, int] = {}
+        """After how many resets this process has told cards their interval."""
 
     def enter(self, plan: ClaimPlan) -> None:
         """Bring the claim's cards into the modes that it needs; its row is there.
@@ -55,7 +70,7 @@ class CardModes:
             unit = unit_of(share.spec.device)
             if share.spec.interval is not None:
                 with self._hold(unit):
-                    self._say(share.gpu_uuid, share.spec.interval)
+                    self._say(unit, share.gpu_uuid, share.spec.interval)
             elif share.spec.isolation is Isolation.MPS:
                 with self._hold(unit):
                     wanted = wanted_of(self._shares(unit))
@@ -83,18 +98,32 @@ class CardModes:
                 with self._hold(unit):
                     self._want(unit, wanted_of(self._shares(unit, but=uid)))
 
-    def settle(self) -> None:
-        """Tell the driver what it may have forgotten since another process told it; failures are logged, not raised."""
+    def settle(self) -> dict[DeviceName, DriverError | None]:
+        """Tell the driver what it was told by another process, or has forgotten since: a card forgets by a reset.
+
+        Gives, for each card that takes turns by its shares' interval, why it does not; None for those that do.
+
+        Raises:
+            NodeStateError: the ledger cannot be read, or somebody else works on a card for too long.
+        """
+        found: dict[DeviceName, DriverError | None] = {}
         for share in self._shares():
-            if share.gpu_uuid in self._said or share.spec.interval is None:
-                continue
             unit = unit_of(share.spec.device)
-            try:
-                with self._hold(unit):
-                    if any(other.spec.interval is not None for other in self._shares(unit)):
-                        self._say(share.gpu_uuid, share.spec.interval)
-            except DriverError as error:
-                _log.warning("the time slice of %s is not as its shares want it: %s", share.spec.device, error)
+            if share.spec.interval is not None and unit not in found:
+                found[unit] = self._settle(unit, share.gpu_uuid)
+        return found
+
+    def _settle(self, unit: DeviceName, gpu: GpuUuid) -> DriverError | None:
+        if self._said.get(gpu) == self._resets(unit):
+            return None
+        try:
+            with self._hold(unit):
+                wanted = next(filter(None, (share.spec.interval for share in self._shares(unit))), None)
+                if wanted is not None:
+                    self._say(unit, gpu, wanted)
+        except DriverError as error:
+            return error
+        return None
 
     def ask(self) -> None:
         """Ask for the daemons that the ledger says are needed, and for no others.
@@ -131,13 +160,14 @@ class CardModes:
         if any(other.spec.interval is not None for other in others):
             return
         try:
-            self._say(share.gpu_uuid, Interval.DEFAULT)
+            self._say(unit_of(share.spec.device), share.gpu_uuid, Interval.DEFAULT)
         except DriverError as error:
             _log.warning("the time slice of %s stays as it is: %s", share.spec.device, error)
 
-    def _say(self, gpu: GpuUuid, interval: Interval) -> None:
+    def _say(self, unit: DeviceName, gpu: GpuUuid, interval: Interval) -> None:
+        resets = self._resets(unit)  # before it is told: of a reset meanwhile nobody knows whether it came first
         self._slices.set(gpu, interval)
-        self._said[gpu] = interval
+        self._said[gpu] = resets
 
     def _hold(self, unit: DeviceName) -> AbstractContextManager[None]:
         """Beside the lock of the card, which is held while it is cut."""

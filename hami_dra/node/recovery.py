@@ -84,7 +84,6 @@ class Recovery:
                     self._undo_unfinished(entry.plan.uid)
                 elif entry.plan.uid not in whole or not is_cut(entry.plan):
                     self._restore_claim(entry.plan.uid)
-            self._state.modes.settle()
             self._cdi.sweep()
         except NodeStateError as error:
             _log.warning("files of prepared claims could not be made again: %s", error)

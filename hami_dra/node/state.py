@@ -76,6 +76,8 @@ class PublishedPool:
     """How the cards are offered now."""
     unusable: Callable[[DeviceName, frozenset[str]], str] = lambda _device, _tolerated: ""
     """Why no program could run on a device, by faults that are not tolerated; empty where one could."""
+    resets: Callable[[DeviceName], int] = lambda _device: 0
+    """How often a device's card was seen to have forgotten what it was told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +149,7 @@ class NodeState:
         self._cdi = files.cdi
         self._locks = files.locks
         self._cutting = Cutting(files)
-        self.modes = CardModes(files, wait=wait, clock=clock)
+        self.modes = CardModes(files, wait=wait, resets=pool.resets, clock=clock)
         self._boot = files.boot
         self._caps = KernelCaps(ledger=files.ledger, locks=files.locks, boot=files.boot, pods=files.pods)
         self._paths = paths

@@ -123,6 +123,20 @@ def test_a_fault_is_told_at_once_and_a_healthy_node_tells_nothing() -> None:
     assert (node.changes, node.verdicts()) == (2, [Verdict.HEALTHY, Verdict.HEALTHY])
 
 
+def test_resets_are_counted_for_those_who_told_a_card_something() -> None:
+    """A driver that was loaded anew, a card that was lost and is back; a partition forgets with its card."""
+    node = Node()
+    part = Partition(gpu=FIRST, profile="1g.10gb", start=0).name
+    pulses = [Pulse(), Pulse(loads=1), Pulse(loads=1, answers=False), Pulse(loads=1), Pulse(loads=1)]
+    counted = []
+    for node.sensor.pulse[FIRST] in pulses:
+        node.round()
+        counted.append(node.monitor.resets(part))
+    assert counted == [0, 1, 1, 2, 2]
+    assert (node.monitor.resets(FIRST), node.monitor.resets(SECOND)) == (2, 0)
+    assert node.monitor.resets(DeviceName("gpu-0000-99-00-0")) == 0
+
+
 def test_cards_are_asked_every_few_seconds() -> None:
     """What happens is looked for each second; the counters of sixteen cards are not."""
     node = Node()

@@ -16,6 +16,7 @@ from hami_dra.node.metrics import NodeMetrics
 from hami_dra.node.mps_watch import MpsCollector
 from hami_dra.node.share_labels import SHARE_LABELS
 from hami_dra.node.share_metrics import ShareCollector
+from hami_dra.node.time_slice_watch import TimeSliceCollector
 from hami_dra.node.watchdog_metrics import WatchdogCollector
 from hami_dra.testing.modes import FakeMps
 
@@ -66,6 +67,7 @@ def test_the_page_lists_what_is_exported(bench: Bench) -> None:
 
     registry.register(DeviceCollector(Source()))
     registry.register(MpsCollector(FakeMps()))
+    registry.register(TimeSliceCollector(dict))
     registry.register(WatchdogCollector(bench.watchdog, labels=bench.labels))
     registry.register(
         ShareCollector(

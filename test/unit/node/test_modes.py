@@ -83,21 +83,6 @@ def test_a_crash_while_the_mode_is_set_is_undone_by_the_next_start(rig: Rig, mom
     assert rig.facts().ledger == {}
 
 
-def test_a_new_process_tells_the_driver_again_and_once(rig: Rig) -> None:
-    """What a driver forgot that was loaded anew comes back with the next start of the plugin; a failure is tried again."""
-    rig.prepare(rig.claims.add(sliced("train")))
-    rig.time_slices.intervals.clear()
-    rig.time_slices.lost.add(UUID)
-    rig.start()
-    assert rig.time_slices.intervals == {}
-    rig.time_slices.lost.clear()
-    rig.recovery.restore()
-    assert rig.time_slices.intervals == {UUID: Interval.LONG}
-    rig.time_slices.intervals.clear()
-    rig.recovery.restore()
-    assert rig.time_slices.intervals == {}
-
-
 def test_a_boot_takes_modes_back(rig: Rig) -> None:
     """What another boot had prepared does not count, and nobody tells the driver about it."""
     rig.prepare(rig.claims.add(sliced("train")))

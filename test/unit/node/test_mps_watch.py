@@ -7,47 +7,23 @@ from typing import Any
 import pytest
 from node_rig import Rig
 from prometheus_client import CollectorRegistry, generate_latest
+from unit.node.heard import Heard
 from unit.node.test_modes import NAME, mps, shared
 
+from hami_dra.api.opaque import Isolation
 from hami_dra.core.device_health import Pulse
-from hami_dra.core.errors import HamiDraError, MpsNotReady
+from hami_dra.core.errors import MpsNotReady
 from hami_dra.core.mps import Answer
+from hami_dra.node.claim_news import ClaimNews
 from hami_dra.node.mps_sensor import MpsSensor
 from hami_dra.node.mps_watch import MpsCollector, MpsWatch
-from hami_dra.node.state import ClaimRef, Prepared
-
-
-class Heard:
-    """A listener that remembers."""
-
-    def __init__(self) -> None:
-        self.news: list[tuple[str, str]] = []
-
-    def prepared(self, prepared: Prepared) -> None:
-        """A claim is ready again."""
-        assert prepared.claim is not None
-        self.news.append((prepared.plan.name, "ready"))
-
-    def failed(self, ref: ClaimRef, error: HamiDraError) -> None:
-        """A claim is not ready any more."""
-        assert isinstance(error, MpsNotReady)
-        self.news.append((ref.name, str(error)))
-
-    def unprepared(self, ref: ClaimRef) -> None:
-        """Nobody says so here."""
-        raise AssertionError(ref)
-
-    def take(self) -> list[tuple[str, str]]:
-        """What is new."""
-        news, self.news = self.news, []
-        return news
 
 
 class Watched:
     """A node with two claims on one daemon, and one without, and who watches."""
 
     def __init__(self, rig: Rig) -> None:
-        self.rig, self.heard = rig, Heard()
+        self.rig, self.heard = rig, Heard(MpsNotReady)
         for claim in (mps("one", 30), mps("two", 20, share=2)):
             rig.prepare(rig.claims.add(claim))
         self.watch = self.new()
@@ -55,7 +31,10 @@ class Watched:
 
     def new(self) -> MpsWatch:
         """The watch of a new process."""
-        return MpsWatch(files=self.rig.files, claims=self.rig.claims, listener=self.heard, group=self.rig.group)
+        news = ClaimNews(
+            files=self.rig.files, claims=self.rig.claims, listener=self.heard, isolation=Isolation.MPS
+        )
+        return MpsWatch(self.rig.files.mps, news=news, group=self.rig.group)
 
     def look(self) -> list[tuple[str, str]]:
         """What one look tells."""
