@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from hami_dra.api.names import DRIVER
 from hami_dra.app.node import node_vendors
 from hami_dra.core.doctor import Finding, judge_node
+from hami_dra.core.doctor.isolation import PROGRAMS, IsolationView
 from hami_dra.core.doctor.node import CdiView, GuardView, KernelView, NodeView, SocketView
 from hami_dra.core.doctor.view import Unknown
 from hami_dra.core.errors import DriverError, NodeStateError
@@ -20,6 +21,7 @@ from hami_dra.host.boot import boot_id
 from hami_dra.host.cdi_dir import CdiDirectory
 from hami_dra.host.dmem import DmemCgroups
 from hami_dra.host.guard_install import guard_build
+from hami_dra.host.mps_dir import MpsDirectory
 from hami_dra.node.sockets import socket_paths
 from hami_dra.node.vendors import Vendors
 
@@ -63,6 +65,7 @@ def examine_node(options: NodeOptions, *, pid: int | None = None) -> list[Findin
             shares=shares,
             boot=boot_id(),
             guard=_guard(options),
+            isolation=_isolation(options),
             kernel=KernelView(
                 release=platform.release(),
                 regions=DmemCgroups(options.cgroup_root).regions(),
@@ -137,6 +140,15 @@ def _cdi(directory: Path) -> CdiView:
         CdiDirectory(directory).uids() if directory.is_dir() else set(),
     )
     return CdiView(path=str(directory), obstacle=obstacle, changed_s=inspect.changed_s(directory), uids=uids)
+
+
+def _isolation(options: NodeOptions) -> IsolationView:
+    daemons = MpsDirectory(options.mps_dir)
+    return IsolationView(
+        programs={name for name in PROGRAMS.values() if options.driver.has_program(name)},
+        kept=daemons.kept(),
+        daemons={device: daemons.answer(device) for device in daemons.wanted()},
+    )
 
 
 def _guard(options: NodeOptions) -> GuardView:

@@ -22,9 +22,7 @@ __all__ = ["ClaimNews"]
 class ClaimNews:
     """What the claims of one isolation have heard, by device."""
 
-    def __init__(
-        self, *, files: NodeFiles, claims: ClaimReader, listener: ClaimListener, isolation: Isolation
-    ) -> None:
+    def __init__(self, *, files: NodeFiles, claims: ClaimReader, listener: ClaimListener, isolation: Isolation) -> None:
         """`listener` hears of claims that are not ready any more, and of those that are again."""
         self._ledger = files.ledger
         self._boot = files.boot

@@ -9,6 +9,7 @@ from hami_dra.api.names import CONDITION_READY, DRIVER
 from hami_dra.core.doctor.finding import Finding, ok, problem, warning
 from hami_dra.core.doctor.install import is_our_class
 from hami_dra.core.doctor.view import ClusterView, Unknown
+from hami_dra.core.errors import MpsNotReady
 
 __all__ = ["judge_claims"]
 
@@ -41,9 +42,7 @@ def _judge(claim: JsonObject, pods: Sequence[JsonObject], now: datetime) -> list
     created = datetime.fromisoformat(claim["metadata"]["creationTimestamp"])
     settled = (now - created).total_seconds() > _SETTLED_S
     refused = [
-        problem(
-            "claims", f"{where}: {each['type']} is False: {each['message']} ({each['reason']})", _repair(each["type"])
-        )
+        problem("claims", f"{where}: {each['type']} is False: {each['message']} ({each['reason']})", _repair(each))
         for device in status.get("devices") or []
         if device["driver"] == DRIVER
         for each in device.get("conditions") or []
@@ -67,9 +66,13 @@ def _judge(claim: JsonObject, pods: Sequence[JsonObject], now: datetime) -> list
     return []
 
 
-def _repair(condition: str) -> str:
-    if condition == CONDITION_READY:
-        return "see the Events of the claim; kubelet tries again by itself"
+def _repair(condition: JsonObject) -> str:
+    if condition["reason"] == MpsNotReady.reason:
+        return (
+            "see what check mps says; the claim is ready again when its daemon is, and its programs have to start anew"
+        )
+    if condition["type"] == CONDITION_READY:
+        return "see the Events of the claim; kubelet, or the node plugin, tries again by itself"
     return "correct the GpuConfig of the claim or of its DeviceClass, and make the claim anew"
 
 

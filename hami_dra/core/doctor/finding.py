@@ -34,6 +34,7 @@ CHECKS: Final[Mapping[str, str]] = {
     "node-plugins": "whether the node plugins run and are registered with kubelet",
     "slices": "what each node publishes",
     "claims": "claims that do not get on, and why",
+    "mps": "whether claims with isolation MPS find the daemons that it takes",
     "admission-policy": "what keeps a node plugin from writing the slices of other nodes",
     "accounts": "whether the two service accounts may do what they have to",
     "node-config": "whether the node configuration is valid",
@@ -43,6 +44,7 @@ CHECKS: Final[Mapping[str, str]] = {
     "cdi": "the directory of CDI specs",
     "ledger": "the record of what is prepared, against the files of this node",
     "guard": "the builds of the guard that are installed",
+    "isolation": "what isolation TimeSlicing and MPS need of this node",
     "kernel": "what of the kernel matters: room, open files, processes, the dmem controller",
 }
 """Every check by its name, in the order of the report."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from hami_dra.api.quantity import format_bytes
 from hami_dra.core.doctor.finding import Finding, ok, problem, warning
+from hami_dra.core.doctor.isolation import IsolationView, judge_isolation
 from hami_dra.core.doctor.view import Unknown
 from hami_dra.core.ids import ClaimUid
 from hami_dra.core.inventory import Gpu, Holder, Inventory
@@ -87,6 +88,7 @@ class NodeView:
     """Claims that have share files."""
     boot: str
     guard: GuardView
+    isolation: IsolationView
     kernel: KernelView
 
 
@@ -99,6 +101,7 @@ def judge_node(view: NodeView) -> list[Finding]:
         *_cdi(view.cdi),
         *_ledger(view),
         *_guard(view.guard),
+        *_isolation(view),
         *_kernel(view),
     ]
 
@@ -203,6 +206,13 @@ def _guard(view: GuardView) -> list[Finding]:
         return [problem(check, f"{view.path} lies on a file system that is mounted noexec", advice)]
     older = len(view.builds) - 1
     return [ok(check, f"build {view.build} is installed{f', beside {older} of other releases' if older else ''}")]
+
+
+def _isolation(view: NodeView) -> list[Finding]:
+    entries = [] if isinstance(view.ledger_after, Unknown) else view.ledger_after
+    nvidia = not isinstance(view.inventory, Unknown) and "nvidia" in view.inventory.drivers
+    here = [entry for entry in entries if entry.boot == view.boot]
+    return judge_isolation(view.isolation, here, nvidia=nvidia, driver_root=view.driver_root)
 
 
 def _kernel(view: NodeView) -> list[Finding]:

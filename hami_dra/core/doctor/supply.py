@@ -10,7 +10,7 @@ from hami_dra.core.doctor.view import ClusterView, Unknown, installed
 from hami_dra.core.ids import NodeName
 from hami_dra.core.slices import pool_name
 
-__all__ = ["judge_plugins", "judge_slices"]
+__all__ = ["is_ready", "judge_plugins", "judge_slices", "pods_of"]
 
 
 def judge_plugins(view: ClusterView) -> list[Finding]:
@@ -26,28 +26,29 @@ def judge_plugins(view: ClusterView) -> list[Finding]:
     if plugin.wanted == 0:
         advice = "look at its nodeSelector, affinity and tolerations (values node.*)"
         return [warning(check, f"DaemonSet {view.namespace}/{plugin.name} is for no node of this cluster", advice)]
-    pods = _plugins(view.pods)
-    ill = [_ill(view.namespace, node, pod) for node, pod in sorted(pods.items()) if not _is_ready(pod)]
+    pods = pods_of(view.pods, component="node")
+    ill = [_ill(view.namespace, node, pod) for node, pod in sorted(pods.items()) if not is_ready(pod)]
     if (missing := plugin.wanted - len(pods)) > 0:
         advice = f"kubectl -n {view.namespace} describe daemonset {plugin.name}"
         ill.append(problem(check, f"{missing} nodes have no pod of DaemonSet {plugin.name} yet", advice))
     return ill or [ok(check, f"{len(pods)} of {plugin.wanted} are registered with kubelet and publish")]
 
 
-def _plugins(pods: Sequence[JsonObject]) -> dict[str, JsonObject]:
-    """The node plugin's pod of each node; where an update has two overlap, one that is ready."""
+def pods_of(pods: Sequence[JsonObject], *, component: str) -> dict[str, JsonObject]:
+    """A component's pod of each node; where an update has two overlap, one that is ready."""
     found: dict[str, JsonObject] = {}
     for pod in pods:
         node = pod["spec"].get("nodeName")
         labels = pod["metadata"].get("labels") or {}
-        if not node or labels.get("app.kubernetes.io/component") != "node" or "deletionTimestamp" in pod["metadata"]:
+        if not node or labels.get("app.kubernetes.io/component") != component or "deletionTimestamp" in pod["metadata"]:
             continue
-        if node not in found or _is_ready(pod):
+        if node not in found or is_ready(pod):
             found[node] = pod
     return found
 
 
-def _is_ready(pod: JsonObject) -> bool:
+def is_ready(pod: JsonObject) -> bool:
+    """Whether its probes say so."""
     conditions = pod.get("status", {}).get("conditions") or []
     return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
@@ -71,7 +72,7 @@ def judge_slices(view: ClusterView) -> list[Finding]:
     check = "slices"
     if isinstance(view.slices, Unknown):
         return [warning(check, f"not looked at: {view.slices.why}", "ask as somebody who may list resourceslices")]
-    plugins = None if isinstance(view.pods, Unknown) else _plugins(view.pods)
+    plugins = None if isinstance(view.pods, Unknown) else pods_of(view.pods, component="node")
     by_node: dict[str, list[JsonObject]] = {node: [] for node in plugins or ()}
     for each in view.slices:
         by_node.setdefault(each["spec"].get("nodeName", "(no node)"), []).append(each)

@@ -57,10 +57,11 @@ class Workload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installed:
-    """The two workloads of the chart; None where there is none."""
+    """The workloads of the chart; None where there is none."""
 
     plugin: Workload | None = None
     controller: Workload | None = None
+    mps: Workload | None = None
 
     @property
     def config_map(self) -> str:
@@ -114,7 +115,9 @@ def installed(workloads: Seen) -> Installed:
     """The workloads of the product, told by their labels."""
     found = [] if isinstance(workloads, Unknown) else workloads
     by_component = {_component(each): _workload(each) for each in found}
-    return Installed(plugin=by_component.get("node"), controller=by_component.get("controller"))
+    return Installed(
+        plugin=by_component.get("node"), controller=by_component.get("controller"), mps=by_component.get("mps")
+    )
 
 
 def _component(obj: JsonObject) -> str:

@@ -74,6 +74,10 @@ class Root:
             " driver root?"
         )
 
+    def has_program(self, name: str) -> bool:
+        """Whether `find_program` finds it."""
+        return any((self.path / directory / name).exists() for directory in _PROGRAM_DIRS)
+
     def libraries(self, driver_version: str) -> tuple[Library, ...]:
         """All libraries of that version, from the directory in which libcuda lies.
 

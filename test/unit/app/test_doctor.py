@@ -122,7 +122,7 @@ def test_a_healthy_cluster_is_read_as_it_is(cluster: Cluster) -> None:
     """Through every adapter, and nothing is left behind by the dry runs."""
     found = look(cluster)
     assert {check: each for check, each in found.items() if each.level is not Level.OK} == {}
-    assert set(found) == set(list(CHECKS)[:12])
+    assert set(found) == set(list(CHECKS)[:13])
     assert len(cluster.server.objects("ResourceSlice")) == 1
     users = {review["spec"].get("user") for review in cluster.reviews}
     prefix = f"system:serviceaccount:{NAMESPACE}"

@@ -47,7 +47,7 @@ def test_a_node_plugin_at_work_is_found_well(server: FakeApiServer, options: Nod
     FakeKubelet(options.kubelet_root / "plugins_registry").scan()
     before = sorted(options.state_dir.rglob("*"))
     found = look(replace(options, metrics_port=probe.port, attribution=False))
-    assert set(found) == set(list(CHECKS)[12:])
+    assert set(found) == set(list(CHECKS)[13:])
     odd = {check: each.found for check, each in found.items() if each.level is not Level.OK}
     assert odd == {"kernel": "no dmem controller for gpu-0000-17-00-0: given whole"}
     assert found["cards"].found.startswith("gpu-0000-17-00-0: AMD Instinct MI210")

@@ -17,6 +17,7 @@ def workload(component: str, *, pods: int = 1, account: str | None = None) -> di
     args = {
         "node": ["node", "--config-map=hami-dra-node", "--config-key=config.yaml", "--attribution"],
         "controller": ["controller", "--lease-name=hami-dra-controller"],
+        "mps": ["mps"],
     }[component]
     status = {"desiredNumberScheduled": pods} if component == "node" else {}
     spec: dict[str, Any] = {
@@ -28,11 +29,13 @@ def workload(component: str, *, pods: int = 1, account: str | None = None) -> di
     return {"metadata": {"name": f"hami-dra-{component}", "labels": labels}, "spec": spec, "status": status}
 
 
-def plugin(node: str | None = "node-1", *, ready: bool = True, **status: Any) -> dict[str, Any]:
-    """A node plugin's pod."""
+def plugin(
+    node: str | None = "node-1", *, ready: bool = True, component: str = "node", **status: Any
+) -> dict[str, Any]:
+    """A node plugin's pod, or that of another component."""
     conditions = [{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": str(ready)}]
     return {
-        "metadata": {"name": f"plugin-{node}", "labels": {"app.kubernetes.io/component": "node"}},
+        "metadata": {"name": f"plugin-{node}", "labels": {"app.kubernetes.io/component": component}},
         "spec": {"nodeName": node} if node else {},
         "status": {"phase": "Running", "conditions": conditions, **status},
     }

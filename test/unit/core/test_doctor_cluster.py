@@ -45,7 +45,7 @@ def test_of_a_healthy_cluster_there_is_nothing_to_do() -> None:
     findings = judge_cluster(HEALTHY)
     assert {each.level for each in findings} == {Level.OK}
     assert exit_status(findings) == 0
-    assert list(dict.fromkeys(each.check for each in findings)) == list(CHECKS)[:12]
+    assert list(dict.fromkeys(each.check for each in findings)) == list(CHECKS)[:13]
     by_check = {each.check: each.found for each in findings}
     assert by_check["api-server"] == "v1.36.3 serves resource.k8s.io/v1"
     assert by_check["controller"] == "pod-a holds lease hami-system/hami-dra-controller"
@@ -64,7 +64,7 @@ def test_nobody_who_can_read_nothing_is_told_that_all_is_well() -> None:
     fields = ("leases", "config_maps", "pending", "bindings", "pods")
     findings = judge_cluster(replace(HEALTHY, **dict.fromkeys(fields, DENIED)))  # type: ignore[arg-type]  # all are Seen
     unknown = {each.check for each in findings if each.level is Level.WARNING and "403" in each.found}
-    assert unknown == {"controller", "node-config", "claims", "admission-policy", "node-plugins"}
+    assert unknown == {"controller", "node-config", "claims", "admission-policy", "node-plugins", "mps"}
 
 
 def test_an_api_server_without_dra_is_all_there_is_to_say() -> None:

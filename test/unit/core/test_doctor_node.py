@@ -8,6 +8,7 @@ from unit.core.inventories import MIG, gpu, inventory
 
 from hami_dra.core.allocation import read_allocation
 from hami_dra.core.doctor import CHECKS, Level, judge_node
+from hami_dra.core.doctor.isolation import PROGRAMS, IsolationView
 from hami_dra.core.doctor.node import CdiView, GuardView, KernelView, NodeView, SocketView
 from hami_dra.core.doctor.view import Unknown
 from hami_dra.core.ids import ClaimUid
@@ -39,6 +40,7 @@ HEALTHY = NodeView(
     shares={UID},
     boot=HERE,
     guard=GuardView(path="/state/guard", build="abc", builds={"abc"}, executable=True),
+    isolation=IsolationView(programs=set(PROGRAMS.values())),
     kernel=KernelView(
         release="6.12.0",
         regions=(),
@@ -70,9 +72,11 @@ def test_of_a_healthy_node_there_is_nothing_to_do() -> None:
         ("cdi", "/var/run/cdi can be written, 1 specs of ours, last changed 12 s ago"),
         ("ledger", "sound: 1 claims prepared, 0 on their way, 0 of an earlier boot"),
         ("guard", "build abc is installed"),
+        ("isolation", "TimeSlicing on no card, and nvidia-smi is there"),
+        ("isolation", "MPS on no card, and nvidia-cuda-mps-control is there"),
         ("kernel", "Linux 6.12.0, 1024 open files for the node plugin, no dmem"),
     ]
-    assert [each.check for each in findings] == list(CHECKS)[12:]
+    assert list(dict.fromkeys(each.check for each in findings)) == list(CHECKS)[13:]
 
 
 def test_a_driver_that_does_not_answer_is_quoted() -> None:

@@ -31,9 +31,7 @@ class Watched:
 
     def new(self) -> MpsWatch:
         """The watch of a new process."""
-        news = ClaimNews(
-            files=self.rig.files, claims=self.rig.claims, listener=self.heard, isolation=Isolation.MPS
-        )
+        news = ClaimNews(files=self.rig.files, claims=self.rig.claims, listener=self.heard, isolation=Isolation.MPS)
         return MpsWatch(self.rig.files.mps, news=news, group=self.rig.group)
 
     def look(self) -> list[tuple[str, str]]:
