@@ -4,7 +4,7 @@ Pure; `core.slice_diff` compares with what the API server holds and `node.publis
 card is cut, `core.devices` what the devices look like; here they get their taints and come into slices within the limits of the
 API: counters in slices of their own (1.35+), the devices of a card together where they fit.  Invariants: equal inputs give equal
 slices, and a device that is held is in them as long as it was published; one that is to get no new work and may be shared, but
-cannot say so by a taint, has no slot left.
+cannot say so by a taint, has no slot left.  So has one that the settings leave out while it is in use.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -89,10 +89,17 @@ def desired_slices(
             waiting[gpu.name] = wished
         if layout is not None:
             layouts[gpu.name] = layout
-            cards.append(cut_card(gpu, settings=chosen or CardSettings(), layout=layout))
+            cut = cut_card(gpu, settings=chosen or CardSettings(), layout=layout)
+            cards.append(cut if chosen is not None else _emptied(cut, held))
     cards.append(_leftovers(cards, held=held, server=server, observed=observed))
-    cut = [_with_taints(card, taints or {}, held=held, kept=GATE_TAINTS not in server.closed) for card in cards]
-    return Desired(slices=_pack(cut, node), layouts=layouts, waiting=waiting)
+    marked = [_with_taints(card, taints or {}, held=held, kept=GATE_TAINTS not in server.closed) for card in cards]
+    return Desired(slices=_pack(marked, node), layouts=layouts, waiting=waiting)
+
+
+def _emptied(card: CutCard, held: frozenset[DeviceName]) -> CutCard:
+    """A card that is left out and in use: what is held, and nothing for anybody else."""
+    kept = tuple(_closed(device) for device in card.devices if device["name"] in held)
+    return CutCard(devices=kept, counters=card.counters)
 
 
 def _leftovers(

@@ -134,6 +134,29 @@ def test_a_wrong_configuration_is_refused_by_all_nodes_with_one_event(site: Site
     _wait(site, lambda: _tenants(site) == [[8], [8, 8]], what="eight slots everywhere")
 
 
+@pytest.mark.needs(Capability.SHARES)
+def test_a_card_that_is_left_out_takes_nothing_new_and_is_there_again(site: Site, tenant: Tenant, write: Write) -> None:
+    """Who runs on it runs on, without a slot left for others; the pod that waits for it comes in when it is offered again."""
+    write(HEAD + "- {slots: 5}\n")
+    _wait(site, lambda: _tenants(site) == [[5], [5, 5]], what="five slots everywhere")
+    tenant.kubectl.apply(tenant.template("share", memory="1Gi"), pod("steady", template="share", node=1))
+    tenant.kubectl.wait_running("steady")
+    closed = "- nodeSelector: {matchLabels: {kubernetes.io/hostname: node-1}}\n  exclude: true\n"
+    write(HEAD + "- {slots: 5}\n" + closed)
+    _wait(site, lambda: _tenants(site) == [[0], [5, 5]], what="the card of node-1 without a slot")
+    tenant.kubectl.apply(pod("next", template="share", node=1))
+
+    def refused() -> bool:
+        conditions = tenant.kubectl.get("pod", "next")["status"].get("conditions", [])
+        return [found["status"] for found in conditions if found["type"] == "PodScheduled"] == ["False"]
+
+    _wait(site, refused, what="the scheduler finds no place for the next pod")
+    assert tenant.kubectl.get("pod", "steady")["status"]["phase"] == "Running"
+    write(HEAD + "- {slots: 5}\n")
+    tenant.kubectl.wait_running("next")
+    assert tenant.kubectl.get("pod", "steady")["status"]["containerStatuses"][0]["restartCount"] == 0
+
+
 def _layout(site: Site) -> tuple[str, bool, int]:
     """How the card of node-1 is published: its mode, whether a device of it is shared, how many devices there are."""
     slices = [item["spec"] for item in site.slices() if item["spec"].get("nodeName") == "node-1"]

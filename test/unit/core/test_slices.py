@@ -312,3 +312,25 @@ def test_the_age_of_a_taint_is_the_servers() -> None:
     more = desired(inventory(), slots=20, taints={gpu().name: (taint("NoSchedule"), taint("None"))})
     (update,) = diff(more, observed).update
     assert only(update["spec"]).get("taints") == [aged, taint("None")]
+
+
+def left_out(mode: CardMode, *held: str) -> list[tuple[str, str]]:
+    """Name and slots of the devices of a card that was of that mode and is left out while these are held."""
+    card = Inventory(gpus=(gpu(mig=MIG),))
+    shown = desired(card, mode)
+    settings = NodeSettings(default=CardSettings(mode=mode), cards={gpu().name: None})
+    names = frozenset(DeviceName(name) for name in held)
+    found = desired_slices(card, node=NODE, settings=settings, held=names, observed=shown)
+    devices = [device for spec in found.slices for device in spec.get("devices", [])]
+    capacities = [(device["name"], device.get("capacity", {})) for device in devices]
+    return [(name, capacity["slots"]["value"] if "slots" in capacity else "") for name, capacity in capacities]
+
+
+def test_a_card_that_is_left_out_while_it_is_in_use_takes_nothing_new() -> None:
+    """What may be shared has no slot left, other parts of the card are withdrawn; without users nothing of it is there."""
+    name = gpu().name
+    assert left_out(CardMode.SHARES, name) == [(name, "0")]
+    assert left_out(CardMode.SHARES) == []
+    assert left_out(CardMode.FIXED_SHARES, f"{name}-share-1") == [(f"{name}-share-1", "")]
+    ((part, slots),) = left_out(CardMode.PARTITIONS, f"{name}-mig-1g-10gb-0")
+    assert (part, slots) == (f"{name}-mig-1g-10gb-0", "0")
