@@ -1,5 +1,7 @@
 """Who computes how much on a card, over time: the arbiter against a simulated card, and its edges."""
 
+import math
+
 import pytest
 
 from hami_dra.api.opaque import Priority, Qos
@@ -132,6 +134,35 @@ def test_without_figures_the_guards_word_holds() -> None:
     card.run(3.0)
     assert card.tenants["a"].granted == 0
     assert card.used("b", last_s=1.0) == pytest.approx(0.7, abs=0.02)
+
+
+@pytest.mark.parametrize("elapsed_s", [0.1, 0.2])
+@pytest.mark.parametrize(
+    ("charged", "left"), [(0.0, 980), (0.2, 730), (0.3, 605), (1.5, 500)], ids=["nothing", "little", "more", "too much"]
+)
+def test_who_takes_less_than_promised_keeps_a_quarter_more_than_that(
+    elapsed_s: float, charged: float, left: int
+) -> None:
+    """And two percent of the card; the hungry neighbour has the rest, however often the two are looked at."""
+    state, grants = CardState(), dict[str, int]()
+    looks = [
+        look("a", 50, qos=BURST, wanted=True, charged_ns=round(charged * elapsed_s * SECOND)),
+        look("b", 50, qos=BURST, wanted=True, throttled=True),
+    ]
+    for _ in range(60):
+        state, grants = decide(state, looks, elapsed_s=elapsed_s, truth=None)
+    assert grants == {"a": 500, "b": left}
+
+
+def test_a_use_that_ends_is_forgotten_within_a_second_and_a_half() -> None:
+    """It fades with a time constant of 0.4 s, at once when there is more."""
+    busy, quiet = (look("a", 50, qos=BURST, wanted=True, charged_ns=ms * SECOND // 1000) for ms in (60, 0))
+    state, _ = decide(CardState(), [busy], elapsed_s=0.1, truth=None)
+    assert state.shares["a"].use == pytest.approx(0.6)
+    for rounds in (4, 8):
+        for _ in range(4):
+            state, _ = decide(state, [quiet], elapsed_s=0.1, truth=None)
+        assert state.shares["a"].use == pytest.approx(0.6 * math.exp(-rounds / 4))
 
 
 def test_figures_that_do_not_see_a_share_are_not_believed() -> None:

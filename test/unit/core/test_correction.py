@@ -1,5 +1,7 @@
 """The factor between what a guard meters and what the device does."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,3 +78,27 @@ def test_without_figures_it_goes_back_to_the_guards_own_word() -> None:
     for _ in range(60):
         correction = relax(correction, 1.0)
     assert correction.factor == 1.0
+
+
+def test_a_peak_is_remembered_for_one_piece_and_the_next() -> None:
+    """So that a figure that comes every few seconds is never taken for a small one."""
+    state = settled(0.1)
+    peaks = []
+    for busy in (1.0, *[0.0] * 12):
+        state = correct(state, target=0.1, busy=busy, over_s=0.5, hungry=False)
+        peaks.append((state.peak, state.peak_before, state.peak_s))
+    assert peaks[:5] == [(1.0, 0.0, 0.5), (1.0, 0.0, 1.0), (1.0, 0.0, 1.5), (1.0, 0.0, 2.0), (1.0, 0.0, 2.5)]
+    assert peaks[5] == (0.0, 1.0, 0.0)
+    assert peaks[11] == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(("busy", "factor"), [(0.0, math.exp(0.5)), (1.0, math.exp(-0.5))])
+def test_one_figure_moves_it_by_half_a_natural_power_at_most(busy: float, factor: float) -> None:
+    """A figure that stands for seconds is still one figure."""
+    assert correct(settled(0.5), target=0.5, busy=busy, over_s=5.0, hungry=True).factor == pytest.approx(factor)
+
+
+def test_it_goes_back_with_a_time_constant_of_five_seconds() -> None:
+    """And is there when it is within a hundredth."""
+    assert relax(Correction(factor=2.0), 5.0).factor == pytest.approx(1.0 + math.exp(-1))
+    assert relax(Correction(factor=2.0), 25.0).factor == 1.0

@@ -42,6 +42,21 @@ def test_what_a_moderate_share_leaves_is_lent() -> None:
     assert divide([claimant("a", 0.5, need=0.2), claimant("b")]) == pytest.approx({"a": 0.5, "b": 0.8})
 
 
+def test_what_several_do_not_need_goes_round_by_weight() -> None:
+    """Each that has enough leaves its part to the rest, and the rest divide it as they are promised."""
+    given = divide(
+        [claimant("a", 0.1, need=0.15), claimant("b", 0.2, need=0.3), claimant("c", 0.2), claimant("d", 0.1)]
+    )
+    # 0.15 + 0.3, and of the other 0.55 the promised 0.3 and two and one third of what is left
+    assert given == pytest.approx({"a": 0.15, "b": 0.3, "c": 0.55 * 2 / 3, "d": 0.55 / 3})
+
+
+def test_an_active_share_of_no_cores_has_what_is_left_by_turns() -> None:
+    """Equals among those who were promised nothing; a sleeper finds the floor."""
+    given = divide([fixed("a", 0.7), claimant("b"), claimant("c"), claimant("d", active=False)])
+    assert given == pytest.approx({"a": 0.7, "b": 0.15, "c": 0.15, "d": 0.01})
+
+
 def test_priorities_go_first_to_last_and_nobody_starves() -> None:
     """High takes all that is idle, then Normal, then Low; a floor is left to those without cores."""
     shares = [claimant("low", priority=Priority.LOW), claimant("high", priority=Priority.HIGH), claimant("normal")]

@@ -29,15 +29,17 @@ LIMITS = Limits(
     cores=st.integers(0, 100),
     qos=st.sampled_from(Qos),
     priority=st.sampled_from(Priority),
-    numbers=st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.integers(0, 2**32 - 1)),
+    numbers=st.tuples(*(st.integers(0, 2**bits - 1) for bits in (64, 64, 32, 32))),
 )
 def test_a_page_is_read_back_as_it_was(
-    memory: int, cores: int, qos: Qos, priority: Priority, numbers: tuple[int, int, int]
+    memory: int, cores: int, qos: Qos, priority: Priority, numbers: tuple[int, int, int, int]
 ) -> None:
     """Every value survives, whatever it is."""
     limits = replace(LIMITS, memory_limit_bytes=memory, cores_percent=cores, qos=qos, priority=priority)
-    generation, managed, granted = numbers
-    limits = replace(limits, generation=generation, managed_limit_bytes=managed, granted_permille=granted)
+    generation, managed, granted, mps = numbers
+    limits = replace(
+        limits, generation=generation, managed_limit_bytes=managed, granted_permille=granted, mps_percent=mps
+    )
     page = encode(limits)
     assert len(page) == abi.LIMITS_SIZE
     assert decode(page) == limits

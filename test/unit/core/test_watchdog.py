@@ -96,3 +96,31 @@ def test_only_fixed_shares_are_held_to_their_cores(limits: Limits) -> None:
 def test_a_share_without_a_memory_limit_is_never_above() -> None:
     """0 means none, as in the limits file."""
     assert not Share(replace(LIMITS, memory_limit_bytes=0)).hold(8000, seconds=100).state.above
+
+
+@pytest.mark.parametrize(("mib", "raised"), [(1032, False), (1033, True)])
+def test_an_alarm_of_memory_ends_within_half_the_tolerance(mib: int, raised: bool) -> None:
+    """Between that and the whole tolerance it neither comes nor goes."""
+    assert Share().hold(1065, seconds=20).hold(mib, seconds=100).state.memory.raised is raised
+    assert not Share().hold(mib, seconds=100).state.memory.raised
+
+
+@pytest.mark.parametrize(("busy", "raised"), [(0.39, False), (0.41, True), (0.49, True)])
+def test_an_alarm_of_compute_ends_within_half_the_tolerance(busy: float, raised: bool) -> None:
+    """As that of memory does."""
+    assert Share().hold(0, seconds=60, busy=0.6).hold(0, seconds=200, busy=busy).state.cores.raised is raised
+
+
+def test_an_alarm_of_compute_comes_with_the_average_and_goes_a_grace_after_it() -> None:
+    """The average has waited already; what ends it has not."""
+    share = Share()
+    share.state = replace(share.state, busy=0.45)
+    assert share.hold(0, seconds=2, busy=0.9).state.cores.raised
+    share.state = replace(share.state, busy=0.3)
+    assert share.hold(0, seconds=10, busy=0.3).state.cores.raised
+    assert not share.hold(0, seconds=2, busy=0.3).state.cores.raised
+
+
+def test_the_newest_reading_is_kept() -> None:
+    """What is reported of an offender is what it holds now."""
+    assert Share().hold(900, seconds=2).hold(1100, seconds=2).state.memory_bytes == 1100 * MIB
