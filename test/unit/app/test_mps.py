@@ -3,7 +3,9 @@
 import os
 import signal
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from unit.vendors.test_time_slices import cards, root
@@ -22,9 +24,16 @@ pytestmark = pytest.mark.native
 DEVICE = DeviceName("gpu-0000-17-00-0")
 
 
-def test_a_daemon_comes_comes_back_and_goes(root: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def state() -> Iterator[Path]:
+    """A directory with a short path: that of a socket has room for 107 bytes."""
+    with TemporaryDirectory(prefix="mps-") as directory:
+        yield Path(directory)
+
+
+def test_a_daemon_comes_comes_back_and_goes(root: Path, state: Path, tmp_path: Path) -> None:
     """Killed, it is started again and counted; forgotten, it is gone with its directory; the card follows."""
-    state, shm = tmp_path / "state", tmp_path / "shm"
+    shm = tmp_path / "shm"
     node = MpsDirectory(state / "mps")
     wanted = Wanted(uuid=GpuUuid(cards(root)[0]["uuid"]), percent=30, memory_bytes=1 << 30)
     node.want(DEVICE, wanted)
