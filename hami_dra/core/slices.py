@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from hami_dra.api.k8s import Device, ResourceSliceSpec
+from hami_dra.api.k8s import Capacity, Device, ResourceSliceSpec
 from hami_dra.api.names import CAPACITY_SLOTS, DRIVER, GATE_CONSUMABLE_CAPACITY, GATE_TAINTS, POOL_SUFFIX
 from hami_dra.core.devices import CutCard, cut_card
 from hami_dra.core.ids import DeviceName, NodeName, PoolName
@@ -145,11 +145,14 @@ def _with_taints(card: CutCard, taints: Taints, *, held: frozenset[DeviceName], 
 def _closed(device: Device) -> Device:
     """The device as those have it who have it, and without room for another share.
 
-    A share takes a slot, and the scheduler compares what all of them have taken with what there is: there is none.
+    A share takes a slot, and the scheduler compares what all of them have taken with what there is: there is none.  The default
+    says that a claim takes one; without it a claim would take all that there is, which nobody could refuse once the last
+    holder has gone and before that is published.
     """
     if not device.get("allowMultipleAllocations"):
         return device  # its one claim has it
-    return device | {"capacity": device.get("capacity", {}) | {CAPACITY_SLOTS: {"value": "0"}}}
+    none: Capacity = {"value": "0", "requestPolicy": {"default": "1"}}
+    return device | {"capacity": device.get("capacity", {}) | {CAPACITY_SLOTS: none}}
 
 
 def _pack(cards: Sequence[CutCard], node: NodeName) -> tuple[ResourceSliceSpec, ...]:

@@ -276,7 +276,7 @@ def test_a_lost_card_keeps_the_devices_that_are_held() -> None:
     (device,) = devices(lost).values()
     assert (device["name"], device.get("taints")) == (held, [taint])
     assert device.get("allowMultipleAllocations") is True
-    assert device.get("capacity", {})["slots"] == {"value": "0"}
+    assert device.get("capacity", {})["slots"] == {"value": "0", "requestPolicy": {"default": "1"}}
     assert "consumesCounters" not in device
 
 

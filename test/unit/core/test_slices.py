@@ -295,7 +295,11 @@ def test_without_taints_a_sick_card_that_is_shared_has_no_slot_left(effect: Lite
     well = only(desired(inventory())[0])
     held = frozenset({gpu().name})
     (spec,) = desired(inventory(), server=Server(closed=closed), taints=sick, held=held)
-    slots = {"value": "0"} if effect == "NoSchedule" else well.get("capacity", {})["slots"]
+    slots = (
+        {"value": "0", "requestPolicy": {"default": "1"}}
+        if effect == "NoSchedule"
+        else well.get("capacity", {})["slots"]
+    )
     assert only(spec) == well | {"capacity": well.get("capacity", {}) | {"slots": slots}}
     plain = Server(closed=closed | {"DRAConsumableCapacity"})
     (spec,) = desired(inventory(), server=plain, taints=sick, held=frozenset({DeviceName(f"{gpu().name}-share-1")}))
