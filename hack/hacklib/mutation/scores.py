@@ -43,13 +43,15 @@ class Score:
 
 
 def scores(mutants: Path) -> dict[str, Score]:
-    """By module name, from the directory that mutmut works in; modules without mutants are left out."""
+    """By module name below `core`, from the directory that mutmut works in; modules without mutants are left out."""
     found: dict[str, Score] = {}
-    for path in sorted((mutants / "hami_dra" / "core").glob("*.meta")):
+    core = mutants / "hami_dra" / "core"
+    for path in sorted(core.rglob("*.meta")):
         statuses = json.loads(path.read_text(encoding="utf-8"))["exit_code_by_key"].values()
         counts = Counter(_OUTCOMES.get(status, "not_run") for status in statuses)
         if counts:
-            found[path.name.removesuffix(".py.meta")] = Score(**counts)
+            name = ".".join(path.relative_to(core).parts).removesuffix(".py.meta")
+            found[name] = Score(**counts)
     return found
 
 
