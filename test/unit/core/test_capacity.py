@@ -1,16 +1,20 @@
 """The last line against overbooking."""
 
+import re
+from dataclasses import replace
+from itertools import permutations
 from typing import Any
 
 import pytest
-from unit.claims import claim, result
-from unit.core.inventories import inventory
+from unit.claims import GPU, claim, result
+from unit.core.inventories import MIG, gpu, inventory
 
 from hami_dra.api.k8s import ResourceClaim
 from hami_dra.core.allocation import read_allocation
 from hami_dra.core.capacity import check_capacity
 from hami_dra.core.errors import CapacityExceeded
-from hami_dra.core.inventory import Inventory
+from hami_dra.core.ids import DeviceName
+from hami_dra.core.inventory import Inventory, Partition
 from hami_dra.core.plan import ClaimPlan, plan_claim
 from hami_dra.core.resolve import resolve
 
@@ -87,3 +91,77 @@ def test_admin_access_consumes_nothing() -> None:
 def test_devices_that_vanished_are_not_checked() -> None:
     """Capacity is a question for devices that are here."""
     check_capacity(plan(claim(result())), [], Inventory())
+
+
+CUT = replace(inventory(), gpus=(gpu(mig=MIG),))
+
+
+def held(device: str, number: int) -> ClaimPlan:
+    """A claim that has a device of the cut card to itself."""
+    made = result(device=device, shareID=None, consumedCapacity=None)
+    return plan(claim(made, name=f"other-{number}", uid=f"uid-{number}"), CUT)
+
+
+def placed(profile: str, start: int) -> str:
+    """Name of a partition."""
+    return Partition(gpu=DeviceName(GPU), profile=profile, start=start).name
+
+
+@pytest.mark.parametrize(
+    ("there", "new"),
+    [
+        (("1g.10gb", 0), ("1g.10gb", 1)),
+        (("2g.20gb", 0), ("1g.10gb", 2)),
+        (("3g.40gb", 0), ("3g.40gb", 4)),
+        (("3g.40gb", 4), ("2g.20gb", 2)),
+    ],
+)
+def test_partitions_that_touch_are_side_by_side(there: tuple[str, int], new: tuple[str, int]) -> None:
+    """In either order: the first memory slice of one comes behind the last of the other."""
+    for first, second in ((there, new), (new, there)):
+        check_capacity(held(placed(*second), 2), [held(placed(*first), 1)], CUT)
+
+
+@pytest.mark.parametrize(
+    ("there", "new"),
+    [
+        (("2g.20gb", 0), ("1g.10gb", 1)),
+        (("3g.40gb", 0), ("1g.10gb", 3)),
+        (("3g.40gb", 4), ("2g.20gb", 4)),
+        (("7g.80gb", 0), ("1g.10gb", 6)),
+        (("1g.10gb", 2), ("1g.10gb+me", 2)),
+    ],
+)
+def test_partitions_that_need_the_same_memory_slice_exclude_each_other(
+    there: tuple[str, int], new: tuple[str, int]
+) -> None:
+    """In either order; the message names both."""
+    for first, second in ((there, new), (new, there)):
+        words = re.escape(
+            f"device {placed(*second)} cannot be used beside {placed(*first)}, which is in use by ml/other-1"
+        )
+        with pytest.raises(CapacityExceeded, match=words):
+            check_capacity(held(placed(*second), 2), [held(placed(*first), 1)], CUT)
+
+
+@pytest.mark.parametrize(
+    ("there", "new"),
+    list(permutations((GPU, placed("1g.10gb", 0), f"{GPU}-share-0"), 2)),
+    ids=lambda name: name[17:] or "card",
+)
+def test_a_card_is_used_in_one_form(there: str, new: str) -> None:
+    """As one device, in partitions or in fixed shares."""
+    with pytest.raises(CapacityExceeded, match=f"{new} cannot be used beside {there}, which is in use by ml/other-1"):
+        check_capacity(held(new, 2), [held(there, 1)], CUT)
+
+
+def test_of_many_holders_five_are_named() -> None:
+    """An Event has room for a kibibyte."""
+    holders = [other(number, consumedCapacity={"memory": "10Gi"}) for number in range(8)]
+    for count, words in (
+        (5, r"ml/other-0, .*, ml/other-4$"),
+        (6, r"ml/other-4 and 1 others$"),
+        (8, "ml/other-4 and 3 others"),
+    ):
+        with pytest.raises(CapacityExceeded, match=words):
+            check_capacity(plan(claim(result(consumedCapacity={"memory": "80Gi"}))), holders[:count], inventory())

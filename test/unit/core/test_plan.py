@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 from unit.claims import GPU, UID, claim, config, gpu_config, result
-from unit.core.inventories import inventory
+from unit.core.inventories import gpu, inventory
 
 from hami_dra.api.k8s import ResourceClaim
 from hami_dra.core.allocation import read_allocation
 from hami_dra.core.errors import InvalidConfig, LedgerCorrupt, UnknownDevice
-from hami_dra.core.inventory import Inventory
+from hami_dra.core.inventory import Holder, Inventory
 from hami_dra.core.plan import ClaimPlan, plan_claim
 from hami_dra.core.record import Entry, Phase, from_json, held_devices, to_json
 from hami_dra.core.resolve import resolve
@@ -110,3 +110,53 @@ def test_a_broken_record_is_corrupt(text: str) -> None:
     """Whatever lies in the ledger, reading it ends in one kind of error."""
     with pytest.raises(LedgerCorrupt):
         from_json(text)
+
+
+REGION = "drm/0000:17:00.0/vram"
+
+
+def kernel_plan(made: ResourceClaim, *pods: str) -> ClaimPlan:
+    """On a card whose shares the kernel holds, with these pods waiting for the claim."""
+    node = Inventory(gpus=(replace(gpu(), vendor="amd", holder=Holder.KERNEL, memory_region=REGION),))
+    made["status"]["reservedFor"] = [{"resource": "pods", "name": uid, "uid": uid} for uid in pods]
+    return plan(made, node)
+
+
+NO_CORES = {"memory": "16Gi", "cores": "0", "slots": "1"}
+
+
+def test_the_kernel_holds_the_pod_that_has_the_claim() -> None:
+    """The plan says which region of memory and which pod; one whole card is held by nobody, and no pod is named."""
+    shared = kernel_plan(claim(result(consumedCapacity=NO_CORES)), "pod-1")
+    assert (shared.shares[0].memory_region, shared.pods) == (REGION, ("pod-1",))
+    assert not shared.shares[0].guarded
+    whole = kernel_plan(claim(result(shareID=None, consumedCapacity=None)), "pod-1", "pod-2")
+    assert (whole.shares[0].memory_region, whole.pods) == (None, ())
+
+
+@pytest.mark.parametrize("pods", [(), ("pod-1", "pod-2")])
+def test_a_claim_of_several_pods_cannot_be_held_by_the_kernel(pods: tuple[str, ...]) -> None:
+    """Each of them would have the whole share."""
+    words = f"claim ml/train: device {GPU} .* allows each pod, so that {len(pods)} pods .*resourceClaimTemplateName"
+    with pytest.raises(InvalidConfig, match=words):
+        kernel_plan(claim(result(consumedCapacity=NO_CORES)), *pods)
+
+
+@pytest.mark.parametrize(
+    ("consumed", "fields", "words"),
+    [
+        (NO_CORES | {"cores": "30"}, {}, "request gpu: .*vendor amd.*, but cores is 30; leave it out"),
+        (NO_CORES, {"memory": {"oversubscription": "1Gi"}}, "but memory.oversubscription is 1073741824; leave it out"),
+    ],
+)
+def test_the_kernel_knows_device_memory_only(consumed: dict[str, str], fields: dict[str, object], words: str) -> None:
+    """What it cannot hold is refused instead of left unheld."""
+    configs = (config(gpu_config(**fields)),) if fields else ()
+    with pytest.raises(InvalidConfig, match=words):
+        kernel_plan(claim(result(consumedCapacity=consumed), configs=configs), "pod-1")
+
+
+def test_a_monitor_is_held_to_nothing() -> None:
+    """It sees the card, with whatever number of pods."""
+    monitor = kernel_plan(claim(result(adminAccess=True, consumedCapacity=NO_CORES)), "pod-1", "pod-2")
+    assert (monitor.shares[0].memory_region, monitor.pods) == (None, ())
