@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from e2e.steady import wait_registered_again
 from e2e.support import GIB, HOLD, NodeFiles, Tenant, all_run, eventually, plugin_processes, pod, share_template
 
 from hacklib.deployment import KubeObject, Site, wait_until
@@ -197,9 +198,9 @@ def test_a_killed_node_plugin_hurts_no_client_of_mps(site: Site, tenant: Tenant)
     """The daemon is another process's child: it serves on, and the next plugin finds all as it was."""
     _mps(tenant, client=50)
     daemons = _daemons(site)
-    for pid in plugin_processes(site, node=1):
-        os.kill(pid, signal.SIGKILL)
-    eventually(lambda: bool(plugin_processes(site, node=1)), what="the next plugin")
+    (plugin,) = plugin_processes(site, node=1)
+    os.kill(plugin, signal.SIGKILL)
+    wait_registered_again(site, killed=plugin)
     worked = sum(process.gpu_time_ns for process in site.cards(1)[0].processes)
     eventually(
         lambda: sum(process.gpu_time_ns for process in site.cards(1)[0].processes) - worked > WINDOW_NS,
