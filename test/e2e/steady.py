@@ -58,11 +58,11 @@ def wait_registered_again(site: Site, *, killed: int) -> None:
     wait_until(
         lambda: set(plugin_processes(site, node=1)) - {killed}, what="another process of the plugin", deadline_s=60
     )
-    wait_until(lambda: "registered with kubelet" in _newest_log(site), what="the plugin registered")
+    wait_until(lambda: "registered with kubelet" in plugin_log(site), what="the plugin registered")
 
 
-def _newest_log(site: Site) -> str:
-    """Of the node plugin's container on node-1, read there: kubectl shows a former one until kubelet has noticed it."""
+def plugin_log(site: Site) -> str:
+    """What the node plugin's container on node-1 has printed, read there: kubectl shows a former one's for a while."""
     folder = site.cluster.spec.node(1).folder / "var-log" / "pods"
     logs = folder.glob(f"*_{site.node_plugin(1)}_*/node/*.log")
     return max(logs, key=lambda log: int(log.stem)).read_text(encoding="utf-8")

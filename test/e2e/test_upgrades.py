@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from e2e.steady import TICK, exactly_once, goes_on, wait_registered_again
+from e2e.steady import TICK, exactly_once, goes_on, plugin_log, wait_registered_again
 from e2e.support import NodeFiles, Tenant, all_run, eventually, plugin_processes, pod
 
 from hacklib import image
@@ -79,11 +79,7 @@ def test_a_ledger_that_is_not_one_is_made_again_and_kept_for_who_asks(site: Site
     try:
         exactly_once(tenant, files)
         (kept,) = files.state_dir.glob("ledger.db.corrupt-*")
-        # kubelet shows the log of the container of before until it has noticed the new one
-        eventually(
-            lambda: any(kept.name in line for line in site.system.logs(site.node_plugin(1))),
-            what=f"a line of the node plugin's log that names {kept.name}",
-        )
+        assert kept.name in plugin_log(site)
     finally:
         for path in files.state_dir.glob("ledger.db.corrupt-*"):
             path.unlink()
