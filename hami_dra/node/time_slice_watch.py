@@ -35,6 +35,8 @@ class TimeSliceWatch:
         self._group = group
         self.failures: Mapping[DeviceName, str] = {}
         """Of each card that takes turns by its shares' interval why it does not; empty where it does."""
+        self._first = True
+        """Until a round has come to its end: claims may have heard bad news from an earlier process."""
 
     def run(self) -> None:
         """Watch until the group stops."""
@@ -63,9 +65,10 @@ class TimeSliceWatch:
                     _log.warning("the time slice of %s is not as its shares want it: %s", device, error)
                 self._news.bad(device, partial(_not_set, device, error))
                 continue
-            if device not in before:
+            if self._first:
                 self._news.assume_bad(device)
             self._news.good(device)
+        self._first = False
 
 
 def _not_set(device: DeviceName, error: DriverError, claim: str) -> DriverError:

@@ -113,6 +113,15 @@ def test_a_card_that_nobody_takes_turns_on_any_more_is_forgotten(watched: Watche
     assert watched.rig.time_slices.intervals == NOTHING
 
 
+def test_a_claim_that_comes_while_somebody_watches_is_not_told_twice(watched: Watched) -> None:
+    """Kubelet's answer was its good news; only at the start may an earlier process have said otherwise."""
+    for claim in watched.claims:
+        watched.rig.unprepare(claim)
+    assert watched.look() == []
+    watched.rig.prepare(watched.claims[0])
+    assert watched.look() == []
+
+
 def test_a_claim_on_its_way_out_is_not_told_to_the_driver(watched: Watched) -> None:
     """Between the default and the end of the row somebody looks: the card keeps the default."""
     watched.rig.unprepare(watched.claims[0])
